@@ -1,0 +1,73 @@
+# params -> runs -> records -> tables and figures. `make reproduce` and `make tune` call it.
+#
+# A run is one Papermill execution of a notebook with all seeds of one (condition, arm); seeds whose record is there are
+# not trained again, and one that was stopped goes on from its checkpoint.
+from mtlkit import paths, studies
+
+SCALE = config.get("scale", "quick")
+CHOSEN = [studies.load(name) for name in str(config.get("studies") or ",".join(studies.names())).split(",")]
+STUDIES = {study.name: study for study in CHOSEN if SCALE in study.scales}
+RUNS = paths.runs() / SCALE
+MTLKIT = "OMP_NUM_THREADS=1 python -m mtlkit"
+
+
+wildcard_constraints:
+    study="[a-z0-9_]+",
+    condition="[A-Za-z0-9_.]+",
+    arm="[a-z0-9_]+",
+    rate="[0-9.]+",
+
+
+localrules: all, tune
+
+
+rule all:
+    input:
+        [RUNS / "figures" / name / "done" for name in STUDIES],
+
+
+rule tune:
+    input:
+        [RUNS / "tuning" / f"{name}.done" for name in STUDIES],
+
+
+rule draw:
+    input:
+        lambda w: [RUNS / "notebooks" / w.study / c / f"{a}.ipynb" for c, a in STUDIES[w.study].cells()],
+    output:
+        touch(RUNS / "figures" / "{study}" / "done"),
+    shell:
+        MTLKIT + " draw {wildcards.study} --scale " + SCALE
+
+
+rule cell:
+    output:
+        RUNS / "notebooks" / "{study}" / "{condition}" / "{arm}.ipynb",
+    resources:
+        mem_mb=1000,
+    shell:
+        MTLKIT + " cell {wildcards.study} {wildcards.condition} {wildcards.arm} --scale " + SCALE + " -o {output}"
+
+
+rule choose:
+    input:
+        lambda w: [
+            RUNS / "tuning" / "notebooks" / w.study / c / f"{a}-{rate:g}.ipynb"
+            for rate in STUDIES[w.study].tuning["rates"]
+            for a in STUDIES[w.study].tuned_arms()
+            for c in STUDIES[w.study].tuning["conditions"]
+        ],
+    output:
+        touch(RUNS / "tuning" / "{study}.done"),
+    shell:
+        MTLKIT + " choose {wildcards.study} --scale " + SCALE
+
+
+rule try_rate:
+    output:
+        RUNS / "tuning" / "notebooks" / "{study}" / "{condition}" / "{arm}-{rate}.ipynb",
+    resources:
+        mem_mb=1000,
+    shell:
+        MTLKIT + " cell {wildcards.study} {wildcards.condition} {wildcards.arm} --scale " + SCALE
+        + " --rate {wildcards.rate} -o {output}"

@@ -1,0 +1,166 @@
+"""Claims that were written down before the runs, and what the records say about them.
+
+The file (`params/claims.yaml`):
+
+    families:
+      beyond_prior:                     # Holm's correction is within a family
+        question: "..."                 # one sentence
+        study: cifar_flip               # params/studies/cifar_flip.yaml
+        scale: desk                     # its seeds are the ones that a claim rests on
+        at: last                        # optional, default last: see selection.EPOCH_RULES
+        by: loss                        # optional, default loss: the tuning metric of `at: tuned`
+        comparisons:
+          - arm: slgrad_task_label_ref  # arm - against, paired by seed
+            against: ew_shares_ref
+            conditions: [uniform_0.3, background_0.6]     # one hypothesis each; `all`: every condition of the study
+            metric: loss
+            margin: 0.005               # smallest difference that matters, units of the metric, not negative
+            name: "alignment adds to the class prior"     # optional: shown instead of the two arms
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from mtlkit import report, selection, statistics, studies
+from mtlkit.errors import MtlkitError, one_of
+from mtlkit.studies import Study
+from mtlkit.tables import Table, probability
+from mtlkit.tasks import HIGHER_IS_BETTER
+
+FAMILY = {"question": True, "study": True, "scale": True, "comparisons": True, "at": False, "by": False}
+COMPARISON = {"arm": True, "against": True, "conditions": True, "metric": True, "margin": True, "name": False}
+"""Names of the file, and whether they are required."""
+
+
+def load(path: str | Path, load_study: Callable[[str], Study] = studies.load) -> dict[str, dict]:
+    """Read and check a claims file; returns its families, each with `study` replaced by the loaded study.
+
+    Raises MtlkitError naming the family and the wrong entry.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise MtlkitError(f"cannot read the claims in {path}: {' '.join(str(error).split())}.") from error
+    if not isinstance(content, dict) or not isinstance(content.get("families"), dict):
+        raise MtlkitError(f"{path} holds no claims: it must have the one entry 'families', a mapping.")
+    return {name: _family(f"{path}, {name}", family, load_study) for name, family in content["families"].items()}
+
+
+def claims(records: Sequence[dict], path: str | Path, load_study: Callable[[str], Study] = studies.load) -> list[Table]:
+    """One table per family and data variant: difference, p-value, Holm's p-value, verdict of every hypothesis.
+
+    A hypothesis without records counts in the size of its family. Verdicts follow `statistics.verdict` with Holm's
+    p-value; the interval shown is not adjusted. Records of other studies are passed over.
+    """
+    tables = []
+    for name, family in load(path, load_study).items():
+        mine = selection.in_study(records, family["study"], family["scale"])
+        for variant, group in (selection.by_variant(mine) or {"": []}).items():
+            tables.append(_table(name, family, variant, group))
+    return tables
+
+
+def _table(name: str, family: dict, variant: str, records: list[dict]) -> Table:
+    study, seeds = family["study"], family["study"].seeds(family["scale"])
+    frame = selection.select(records, family["at"], family["by"]) if records else None
+    rows = []
+    for claim in family["comparisons"]:
+        for condition in claim["conditions"]:
+            values, old = pd.Series(dtype=float), 0
+            if frame is not None:
+                one_of(f"metric ({name})", claim["metric"], selection.metrics_of(records))
+                values = report.paired(frame, condition, claim["arm"], claim["against"], claim["metric"])
+                used = frame["arm"].isin([claim["arm"], claim["against"]]) & (frame["condition"] == condition)
+                old = int(frame.loc[used, "stale"].sum())
+            rows.append((claim, condition, statistics.difference(values), old))
+    adjusted = statistics.holm([result.p for _, _, result, _ in rows])
+    cells, numbers = [], []
+    for (claim, condition, result, old), p in zip(rows, adjusted, strict=True):
+        word = statistics.verdict(result, claim["margin"], HIGHER_IS_BETTER[claim["metric"]], p)
+        arms = [study.arms[claim[side]]["label"] for side in ("arm", "against")]
+        cells.append(
+            {
+                "comparison": claim.get("name") or " − ".join(arms),
+                "condition": study.conditions[condition]["label"],
+                "metric": f"{selection.METRIC_LABELS[claim['metric']]} {selection.direction(claim['metric'])}",
+                "difference [95 %]": report.span(result, _decimals(claim["margin"])),
+                "margin": f"{claim['margin']:g}",
+                "p": probability(result.p),
+                "p (Holm)": probability(p),
+                "p (Wilcoxon)": probability(result.wilcoxon),
+                "seeds": f"{result.n}/{len(seeds)}" + (" †" if old else ""),
+                "verdict": word or "–",
+            }
+        )
+        keys = {"family": name, "variant": variant, "condition": condition}
+        keys |= {key: claim[key] for key in ("arm", "against", "metric", "margin")}
+        counts = {"n": result.n, "expected": len(seeds), "stale": old}
+        numbers.append(keys | counts | report.summary(result) | {"p_holm": p, "verdict": word})
+    epoch = selection.EPOCH_RULES[family["at"]].format(selection.METRIC_LABELS[family["by"]])
+    caption = f"{name}: {family['question']} Test data {epoch}, paired by seed. Data: {variant or 'no records yet'}."
+    table = pd.DataFrame(cells).set_index("comparison")
+    return Table(table, caption, _notes(rows, len(seeds)), pd.DataFrame(numbers))
+
+
+def _notes(rows: list[tuple], expected: int) -> list[str]:
+    notes = [
+        f"Holm's correction over {len(rows)} hypotheses, written down before the runs. Better, worse: p (Holm) < 0.05 "
+        "and at least the margin; within margin: interval inside ±margin; no verdict below "
+        f"{statistics.SEEDS_FOR_VERDICT} seeds."
+    ]
+    if any(result.n < expected for _, _, result, _ in rows):
+        notes.append("Verdicts with missing seeds are provisional.")
+    if any(old for *_, old in rows):
+        notes.append("† rests on records made with other code than today's.")
+    return notes
+
+
+def _decimals(margin: float) -> int:
+    """One digit more than the margin has."""
+    return int(np.clip(1 - np.floor(np.log10(margin)), 0, 6)) if margin > 0 else 3
+
+
+def _family(where: str, family: dict, load_study: Callable[[str], Study]) -> dict:
+    _check_names(where, family, FAMILY)
+    study = load_study(family["study"])
+    family = {"at": "last", "by": "loss"} | family | {"study": study}
+    one_of(f"at ({where})", family["at"], selection.EPOCH_RULES)
+    one_of(f"by ({where})", family["by"], HIGHER_IS_BETTER)
+    study.seeds(family["scale"])  # refuses a scale that the study does not have
+    if not isinstance(family["comparisons"], list) or not family["comparisons"]:
+        raise MtlkitError(f"{where}: comparisons must be a list with at least one entry.")
+    family["comparisons"] = [_comparison(where, claim, study) for claim in family["comparisons"]]
+    return family
+
+
+def _comparison(where: str, claim: dict, study: Study) -> dict:
+    _check_names(where, claim, COMPARISON)
+    for side in ("arm", "against"):
+        one_of(f"{side} ({where})", claim[side], study.arms)
+    one_of(f"metric ({where})", claim["metric"], HIGHER_IS_BETTER)
+    conditions = list(study.conditions) if claim["conditions"] == "all" else claim["conditions"]
+    if not isinstance(conditions, list):
+        raise MtlkitError(f"{where}: conditions is {conditions!r}, which should be a list of conditions, or all.")
+    for condition in conditions:
+        one_of(f"condition ({where})", condition, study.conditions)
+        for side in ("arm", "against"):
+            if (condition, claim[side]) not in study.cells():
+                raise MtlkitError(f"{where}: the study does not run {claim[side]} in the condition {condition}.")
+    margin = claim["margin"]
+    if isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 <= margin < np.inf:
+        raise MtlkitError(f"{where}: margin is {margin!r}, which should be a number of at least 0.")
+    return claim | {"conditions": conditions}
+
+
+def _check_names(where: str, entry: object, names: dict[str, bool]) -> None:
+    if not isinstance(entry, dict):
+        raise MtlkitError(f"{where}: {entry!r} should be a mapping with {', '.join(names)}.")
+    for name in entry:
+        one_of(f"a name ({where})", name, names)
+    missing = [name for name, required in names.items() if required and name not in entry]
+    if missing:
+        raise MtlkitError(f"{where}: {', '.join(missing)} missing.")

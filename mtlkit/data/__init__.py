@@ -1,0 +1,1 @@
+"""Data sets, one file each: ``load(seed, ...)`` returns a `Dataset` on the CPU and never downloads."""

@@ -1,0 +1,176 @@
+"""What every loader returns, and the construction that the one-against-rest image data share."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtlkit.data import noise as label_noise
+from mtlkit.errors import MtlkitError, one_of
+
+TRAIN, REFERENCE = 800, 200
+BLOCK = TRAIN + REFERENCE
+
+
+@dataclass
+class Samples:
+    """Samples as tensors on one device: one of the four disjoint sets, or a batch. T tasks (task 0 is the main one).
+
+    inputs: (N, ...).
+    targets: (T, N, ...), what training sees.
+    groups: (T, N) int64, label group: the class of the seen label; zeros for regression, and where not given.
+    flipped: (T, N) bool, the seen target differs from the clean one; only controls and reports may look. All False where
+    not given.
+    mass: (T, N) >= 0, zero where a label is missing; ones where not given.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    groups: Tensor | None = None
+    flipped: Tensor | None = None
+    mass: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        shape, device = (len(self.targets), len(self.inputs)), self.inputs.device
+        if self.groups is None:
+            self.groups = torch.zeros(shape, dtype=torch.int64, device=device)
+        if self.flipped is None:
+            self.flipped = torch.zeros(shape, dtype=torch.bool, device=device)
+        if self.mass is None:
+            self.mass = torch.ones(shape, device=device)
+
+    def __len__(self) -> int:
+        """Number of samples N."""
+        return len(self.inputs)
+
+    def to(self, device: torch.device | str) -> "Samples":
+        """The same split on ``device``."""
+        return Samples(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+    def take(self, index: Tensor) -> "Samples":
+        """The samples at ``index`` (B,), int64 on the same device."""
+        rest = (getattr(self, field.name).index_select(1, index) for field in fields(self)[1:])
+        return Samples(self.inputs.index_select(0, index), *rest)
+
+    def join(self, other: "Samples") -> "Samples":
+        """This split followed by ``other``, along N; both have the same tasks."""
+        rest = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self)[1:])
+        return Samples(torch.cat((self.inputs, other.inputs)), *(torch.cat(pair, dim=1) for pair in rest))
+
+
+@dataclass
+class Dataset:
+    """Four disjoint splits and where they come from.
+
+    variant: which data these are, such as ``cifar10-official`` or ``digits``; results of two variants never mix.
+    checksum: first 16 hex digits of the SHA-256 of the source arrays.
+    kind: ``"binary"`` or ``"regression"``.
+    facts: JSON-able: ``sizes``, ``block``, ``wrong_main_labels`` (number in train), ``noise`` (in words).
+    """
+
+    name: str
+    variant: str
+    checksum: str
+    task_names: list[str]
+    kind: str
+    train: Samples
+    reference: Samples
+    tuning: Samples
+    test: Samples
+    facts: dict[str, Any]
+
+
+def generator(seed: int, purpose: str) -> torch.Generator:
+    """A CPU generator of its own for every (seed, purpose), so that, say, the noise level cannot move the split."""
+    digest = hashlib.sha256(f"{purpose} {seed}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def checksum(*arrays: np.ndarray | Tensor) -> str:
+    """First 16 hex digits of the SHA-256 of the arrays' types, shapes and values, in order."""
+    digest = hashlib.sha256()
+    for array in map(np.asarray, arrays):
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:16]
+
+
+def sizes(**splits: Samples) -> dict[str, int]:
+    """Number of samples of every split, for `Dataset.facts`."""
+    return {name: len(split) for name, split in splits.items()}
+
+
+def one_against_rest(
+    block: tuple[Tensor, Tensor],
+    tuning: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor],
+    *,
+    name: str,
+    variant: str,
+    source_checksum: str,
+    classes: Sequence[str],
+    block_number: int | None,
+    seed: int,
+    tasks: int,
+    main_class: int,
+    noise_kind: str,
+    noise: float,
+    noisy_tasks: str,
+    human: Tensor | None = None,
+) -> Dataset:
+    """One binary task per class ("is it this class?"): task 0 is ``main_class``, the other classes follow in order.
+
+    block, tuning, test: pairs of images (N, 3, 32, 32), any number type, and classes (N,) in 0..9. The block's 1000
+    samples are permuted by the seed and give 800 for training and 200 for reference. Noise enters the training targets
+    only. human: (1000,) human-given classes of the block; they replace the clean ones instead of random flips.
+    Inputs are standardised per channel with mean and standard deviation of the training images.
+    Raises `MtlkitError` for settings outside their choices.
+    """
+    if tasks not in range(1, len(classes) + 1):
+        raise MtlkitError(f"tasks is {tasks}, but there are {len(classes)} classes: 1 to {len(classes)} tasks.")
+    if main_class not in range(len(classes)):
+        raise MtlkitError(f"main_class is {main_class}, but classes are numbered 0 to {len(classes) - 1}.")
+    one_of("noisy_tasks", noisy_tasks, ("main", "all"))
+    order = torch.tensor([main_class, *(c for c in range(len(classes)) if c != main_class)][:tasks])
+    permutation = torch.randperm(BLOCK, generator=generator(seed, "split"))
+    train_images, train_classes = (part[permutation[:TRAIN]] for part in block)
+    statistics_of = train_images.float()
+    mean = statistics_of.mean((0, 2, 3), keepdim=True)
+    std = statistics_of.std((0, 2, 3), keepdim=True).clamp_min(1e-6)
+
+    def split(images: Tensor, labels: Tensor) -> Samples:
+        seen = (labels == order[:, None]).long()
+        return Samples(((images.float() - mean) / std).contiguous(), seen.float(), seen)
+
+    train = split(train_images, train_classes)
+    noisy = range(tasks if noisy_tasks == "all" else 1)
+    where = "all tasks" if noisy_tasks == "all" else "the main task"
+    if human is None:
+        draws = generator(seed, "noise")
+        for task in noisy:  # the main task draws first: its flips do not depend on noisy_tasks
+            train.groups[task], train.flipped[task] = label_noise.flip(train.groups[task], noise, noise_kind, draws)
+        described = f"{noise_kind} {noise} on {where}" if noise else "none"
+    else:
+        seen = (human[permutation[:TRAIN]] == order[:, None]).long()
+        for task in noisy:
+            train.flipped[task] = seen[task] != train.groups[task]
+            train.groups[task] = seen[task]
+        described = f"{noise_kind} on {where}"
+    train.targets = train.groups.float()
+    splits = {
+        "train": train,
+        "reference": split(*(part[permutation[TRAIN:]] for part in block)),
+        "tuning": split(*tuning),
+        "test": split(*test),
+    }
+    facts = {
+        "sizes": sizes(**splits),
+        "block": block_number,
+        "wrong_main_labels": int(train.flipped[0].sum()),
+        "noise": described,
+    }
+    return Dataset(name, variant, source_checksum, [classes[c] for c in order], "binary", **splits, facts=facts)

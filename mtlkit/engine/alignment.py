@@ -1,0 +1,203 @@
+"""The alignment of every (task, sample) pair with a given direction in parameter space, for one tangent pass.
+
+The alignment of pair (t, i) with direction `v` is `<grad L[t, i], v>`, a directional derivative: pushing `v` through the
+network in forward mode gives it for all pairs at once. Where only the encoder's parameters count, the tangent goes
+through the encoder alone and meets the heads' gradients at the representation; the same gradients then serve the update.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mtlkit.engine.forward_mode import slots, split, tangents
+from mtlkit.engine.reference import Loss
+from mtlkit.errors import MtlkitError
+
+PATHS = ("representation", "network", "double_backward")
+
+
+class Aligned:
+    """Losses and scores of one batch, and the update that their weights will give.
+
+    Attributes:
+        losses: `(T, B)`, detached.
+        scores: `(T, B)`, `<grad L[t, i], v>`.
+    """
+
+    def __init__(self, losses: Tensor, scores: Tensor, backward: Callable[[Tensor], None]) -> None:
+        self.losses = losses
+        self.scores = scores
+        self.backward = backward
+        """`backward(W)` with W `(T, B)`: adds the gradient of `(W * L).sum()` to `.grad`. Call it once."""
+
+
+class SampleAlignment:
+    """Exact sample alignments for one network.
+
+    Args:
+        network: Has `shared_parameters()`; with `encoder` and `heads` it is cheaper.
+        losses: T per-sample losses, `loss(prediction, target) -> (B,)`.
+        main_head: Align the main task's head as well as the shared parameters.
+        path: `representation` (tangent through the encoder; needs heads that treat samples independently), `network`
+            (tangent through everything), `double_backward` (where an operator has no forward mode; 7 instead of 5 forward
+            passes), or `auto`: the first of these that is exact, found out on the first batch. There is no approximate path.
+
+    Raises:
+        MtlkitError: No path, or not the one asked for, is exact for this network.
+    """
+
+    def __init__(self, network: nn.Module, losses: Sequence[Loss], *, main_head: bool = False,
+                 path: str = "auto") -> None:  # fmt: skip
+        self.network = network
+        self.losses = list(losses)
+        self.shared = list(network.shared_parameters())
+        split_known = hasattr(network, "encoder") and hasattr(network, "heads")
+        if main_head and not split_known:
+            raise MtlkitError(
+                "aligning the main head needs a network with `heads`; align the shared parameters instead."
+            )
+        self.head = [p for p in network.heads[0].parameters() if p.requires_grad] if main_head else []
+        self.parameters = self.shared + self.head
+        """What a direction has one tensor for: the shared parameters, then the main head's if it is aligned."""
+        self._network_slots = slots(network, self.parameters)
+        inside = {id(p) for p in network.encoder.parameters()} if split_known else set()
+        self._split = split_known and all(id(p) in inside for p in self.shared)
+        if self._split:
+            self._encoder_slots = slots(network.encoder, self.shared)
+            self._head_slots = slots(network.heads[0], self.head)
+        self._asked = path
+        self._exact: dict[bool, str] = {}  # training mode -> path
+
+    def __call__(self, inputs: Tensor, targets: Sequence[Tensor], direction: Sequence[Tensor]) -> Aligned:
+        """Losses and scores of a batch.
+
+        Args:
+            inputs: `(B, ...)`.
+            targets: T targets, `(B, ...)` each.
+            direction: One tensor per entry of `parameters`. Scores scale with its length.
+        """
+        mode = self.network.training
+        if mode not in self._exact:
+            self._exact[mode] = self._find_path(inputs, targets, direction)
+        return self._run(self._exact[mode], inputs, targets, direction)
+
+    def path(self) -> str | None:
+        """The path that is used in the network's present mode; None before the first batch."""
+        return self._exact.get(self.network.training)
+
+    def _run(self, path: str, inputs: Tensor, targets: Sequence[Tensor], direction: Sequence[Tensor]) -> Aligned:
+        return getattr(self, f"_by_{path}")(inputs, targets, direction)
+
+    def _matrix(self, predictions: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+        return torch.stack([f(p, t) for f, p, t in zip(self.losses, predictions, targets, strict=True)])
+
+    def _by_representation(self, inputs: Tensor, targets: Sequence[Tensor], direction: Sequence[Tensor]) -> Aligned:
+        network, shared = self.network, len(self.shared)
+        with tangents(self._encoder_slots, self.shared, direction[:shared]):
+            z, dz = split(network.encoder(inputs))
+        dz = torch.zeros_like(z) if dz is None else dz.detach()
+        # One leaf per task: the gradients at the representation stay separate, and no zeros flow through other heads.
+        leaves = [z.detach().requires_grad_() for _ in self.losses]
+        predictions, main_tangent = [], None
+        if self.head:
+            with tangents(self._head_slots, self.head, direction[shared:]):
+                main, main_tangent = split(network.heads[0](leaves[0]))
+            predictions.append(main)
+        predictions += [network.heads[t](leaves[t]) for t in range(len(predictions), len(leaves))]
+        matrix = self._matrix(predictions, targets)
+        at = leaves if main_tangent is None else [*leaves, main]
+        gradients = torch.autograd.grad(matrix.sum(), at, retain_graph=True)
+        cotangent = torch.stack(gradients[: len(leaves)]).flatten(2)
+        scores = torch.einsum("tbn,bn->tb", cotangent, dz.flatten(1))
+        if main_tangent is not None:
+            scores[0] += (gradients[-1] * main_tangent.detach()).flatten(1).sum(1)
+
+        def backward(weights: Tensor) -> None:
+            through = torch.einsum("tbn,tb->bn", cotangent, weights.to(cotangent.dtype)).view_as(z)
+            torch.autograd.backward([(weights * matrix).sum(), z], [None, through], inputs=_leaves(network))
+
+        return Aligned(matrix.detach(), scores, backward)
+
+    def _by_network(self, inputs: Tensor, targets: Sequence[Tensor], direction: Sequence[Tensor]) -> Aligned:
+        with tangents(self._network_slots, self.parameters, direction):
+            matrix, scores = split(self._matrix(self.network(inputs), targets))
+        scores = torch.zeros_like(matrix) if scores is None else scores
+        return Aligned(matrix.detach(), scores.detach(), lambda weights: (weights * matrix).sum().backward())
+
+    def _by_double_backward(self, inputs: Tensor, targets: Sequence[Tensor], direction: Sequence[Tensor]) -> Aligned:
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+            matrix = self._matrix(self.network(inputs), targets)
+        # <grad (u * L).sum(), v> is linear in u, and its gradient in u is the matrix of alignments.
+        dummy = torch.ones_like(matrix).requires_grad_()
+        gradient = torch.autograd.grad((dummy * matrix).sum(), self.parameters, create_graph=True, allow_unused=True)
+        product = sum((g * v).sum() for g, v in zip(gradient, direction, strict=True) if g is not None)
+        (scores,) = torch.autograd.grad(product, dummy, retain_graph=True)
+        return Aligned(matrix.detach(), scores, lambda weights: (weights * matrix).sum().backward())
+
+    def _find_path(self, inputs: Tensor, targets: Sequence[Tensor], direction: Sequence[Tensor]) -> str:
+        """The first exact path, tried on this batch with the random state and the buffers put back afterwards."""
+        candidates = PATHS if self._asked == "auto" else (self._asked,)
+        reasons = []
+        buffers = [(buffer, buffer.clone()) for buffer in self.network.buffers()]
+        devices = [inputs.device] if inputs.device.type == "cuda" else []
+        for path in candidates:
+            try:
+                with torch.random.fork_rng(devices):
+                    fault = self._fault(path, inputs, targets, direction)
+            except (NotImplementedError, RuntimeError) as error:
+                if not _about_differentiation(error):
+                    raise
+                fault = str(error).splitlines()[0]
+            finally:
+                for buffer, kept in buffers:
+                    buffer.copy_(kept)
+            if fault is None:
+                return path
+            reasons.append(f"{path}: {fault}")
+        raise MtlkitError(f"no exact way to align this network's samples was found ({'; '.join(reasons)}).")
+
+    def _fault(self, path: str, inputs: Tensor, targets: Sequence[Tensor], direction: Sequence[Tensor]) -> str | None:
+        """Why `path` is not exact here, or None.
+
+        Apart from the known limits of each path, randomly weighted scores must total what a backward pass gives: a
+        derivative that an operator silently leaves out would show.
+        """
+        if path == "representation" and not self._heads_are_independent(inputs, targets):
+            return "the heads mix samples, or no encoder holds all shared parameters"
+        torch.manual_seed(0)
+        scores = self._run(path, inputs, targets, direction).scores
+        torch.manual_seed(0)
+        matrix = self._matrix(self.network(inputs), targets)
+        weights = torch.rand_like(matrix)
+        gradient = torch.autograd.grad((weights * matrix).sum(), self.parameters, allow_unused=True)
+        expected = sum((g * v).sum() for g, v in zip(gradient, direction, strict=True) if g is not None)
+        tolerance = 1e-8 if matrix.dtype == torch.float64 else 2e-2  # TF32 and bfloat16 round coarsely
+        parts = weights * scores
+        if (parts.sum() - expected).abs() > tolerance * parts.abs().sum():
+            return "its scores do not add up to what a backward pass gives"
+        return None
+
+    def _heads_are_independent(self, inputs: Tensor, targets: Sequence[Tensor]) -> bool:
+        """Whether losses of the first half of the batch leave the second half's representations out, and vice versa."""
+        if not self._split:
+            return False
+        z = self.network.encoder(inputs)
+        if not isinstance(z, Tensor) or z.shape[0] != inputs.shape[0]:
+            return False
+        z = z.detach().requires_grad_()
+        matrix = self._matrix([head(z) for head in self.network.heads], targets)
+        half = z.shape[0] // 2
+        parts = [(matrix[:, :half], slice(half, None)), (matrix[:, half:], slice(0, half))]
+        return not any(torch.autograd.grad(part.sum(), z, retain_graph=True)[0][other].any() for part, other in parts)
+
+
+def _leaves(network: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+
+def _about_differentiation(error: Exception) -> bool:
+    text = str(error).lower()
+    known = ("forward ad", "forward mode", "forward-mode", "jvp", "derivative for", "is not implemented", "double backward",
+             "differentiate twice", "appears to not have been used")  # fmt: skip
+    return any(phrase in text for phrase in known)

@@ -1,0 +1,112 @@
+"""One seed of one experiment, from parameters to its record."""
+
+import fcntl
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mtlkit import paths, records, tasks
+from mtlkit.data.base import Dataset
+from mtlkit.errors import MtlkitError
+from mtlkit.parameters import Parameters
+from mtlkit.progress import Progress
+from mtlkit.training import Run, Settings
+from mtlkit.weighting import build
+
+Problem = Callable[[int], tuple[Dataset, nn.Module]]
+
+
+def run(experiment: str, p: Parameters, seed: int, problem: Problem) -> dict[str, Any]:
+    """The record of one seed: read if it is there and made by today's code, else trained.
+
+    A run that was stopped goes on from its last checkpoint, to the same result. Two processes that want the same record
+    do not train it twice: the second waits for the first.
+
+    Args:
+        experiment: Name of the notebook.
+        p: Checked parameters.
+        seed: Seeds data, initialisation, order, and everything else that is random.
+        problem: `problem(seed) -> (data, network)`.
+    """
+    torch.set_num_threads(p.threads)
+    torch.manual_seed(seed)
+    data, network = problem(seed)
+    facts = {"name": data.name, "variant": data.variant, "checksum": data.checksum} | data.facts
+    name = f"seed{seed}-{records.identity(experiment, p, seed, facts)}"
+    code = records.code_hash(p.weighting, p.network, data.name)
+    folder = paths.runs(p.runs)
+    path = folder / "records" / (p.study or experiment) / p.condition / p.arm / f"{name}.json"
+    checkpoint = folder / "checkpoints" / f"{name}.pt"
+    with _alone(checkpoint.with_suffix(".lock")):
+        if path.is_file() and not p.fresh:
+            record = records.load(path)
+            if record["code"] == code:
+                print(f"seed {seed}: record of {record['created']} read, nothing trained (-p fresh True trains again)")
+                return record
+        if p.fresh:
+            checkpoint.unlink(missing_ok=True)
+        record = _train(experiment, p, seed, data, network, checkpoint, f"{name} {code}")
+        record |= {"id": name.split("-")[1], "data": facts, "code": code}
+        records.write(records.rounded(record), path)
+        checkpoint.unlink(missing_ok=True)
+    return records.load(path)
+
+
+def _train(experiment: str, p: Parameters, seed: int, data: Dataset, network: nn.Module, checkpoint: Path,
+           identity: str) -> dict[str, Any]:  # fmt: skip
+    start = time.perf_counter()
+    kinds = {"binary": tasks.binary, "regression": tasks.regression}
+    settings = {field.name: p[field.name] for field in fields(Settings) if field.name in p}
+    settings |= {"seed": seed, "betas": (p.beta_1, p.beta_2)}
+    rule = build(p.weighting, len(data.task_names), p | {"seed": seed})
+    training = Run(network, [kinds[data.kind](task) for task in data.task_names], rule, data, Settings(**settings))
+    if "cuda" in p.device:
+        torch.cuda.reset_peak_memory_stats(p.device)
+    with Progress(f"seed {seed}") as progress:
+        history = training.fit(checkpoint=checkpoint, identity=identity, progress=progress)
+    memory = torch.cuda.max_memory_allocated(p.device) / 2**20 if "cuda" in p.device else None
+    return {
+        "schema": records.SCHEMA,
+        "experiment": experiment,
+        "study": p.study,
+        "condition": p.condition,
+        "arm": p.arm,
+        "parameters": {key: value for key, value in p.items() if key not in records.PLUMBING},
+        "seed": seed,
+        "network": {
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "shared": sum(parameter.numel() for parameter in network.shared_parameters()),
+        },
+        "train_loss": history["train_loss"],
+        "evaluations": history["evaluations"],
+        "weights": history["weights"],
+        "steps": {"taken": training.steps_per_epoch * p.epochs - history["skipped"], "skipped": history["skipped"]},
+        "cost": {
+            "seconds_per_step": statistics.median(history["epoch_seconds"]) / training.steps_per_epoch,
+            "seconds": time.perf_counter() - start,
+            "peak_memory_mb": memory,
+        },
+        "environment": records.environment(p.device, p.threads),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Hold a lock that the system takes back when the process ends, however it ends."""
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with lock.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        raise MtlkitError(f"nothing can be written to {lock.parent} ({error.strerror}); choose another folder with the "
+                          "parameter `runs`.") from None  # fmt: skip

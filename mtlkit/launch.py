@@ -1,0 +1,76 @@
+"""Launches a notebook headless through Papermill; the command line and the workflow do nothing else."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mtlkit import paths
+from mtlkit.errors import MtlkitError, suggestion
+from mtlkit.parameters import names_known
+
+
+def execute(experiment: str, output: Path, parameters: Mapping[str, Any], *, show: bool = True) -> None:
+    """Run `notebooks/<experiment>.ipynb` with parameters and keep the executed notebook.
+
+    Args:
+        experiment: Name of the notebook.
+        output: Where the executed notebook goes, whole or not at all.
+        parameters: Injected; names are checked before anything starts.
+        show: Pass what the notebook prints on to this terminal.
+
+    Raises:
+        MtlkitError: Unknown notebook or parameter, an unwritable folder, or what the notebook raised.
+    """
+    import sys
+
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    source = paths.NOTEBOOKS / f"{experiment}.ipynb"
+    if not source.is_file():
+        known = sorted(path.stem for path in paths.NOTEBOOKS.glob("*.ipynb"))
+        raise MtlkitError(f"there is no notebook {experiment!r}{suggestion(experiment, known)}; there are "
+                          f"{', '.join(known)}.")  # fmt: skip
+    names_known(parameters, papermill.inspect_notebook(str(source)))
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        partial = output.with_name(f".{output.stem}.{os.getpid()}.ipynb")
+        partial.touch()
+    except OSError as error:
+        raise MtlkitError(f"{output.parent} cannot be written to ({error.strerror}); choose another folder.") from None
+    # Sockets of its own in place of TCP ports: kernels that start side by side cannot take each other's.
+    sockets = tempfile.mkdtemp(prefix="mtlkit-")
+    try:
+        papermill.execute_notebook(
+            str(source), str(partial), dict(parameters), progress_bar=False, log_output=False,
+            stdout_file=sys.stdout if show else None, stderr_file=sys.stderr if show else None,
+            kernel_manager_class=_kernel_manager(sockets),
+        )  # fmt: skip
+        os.replace(partial, output)
+    except PapermillExecutionError as error:
+        os.replace(partial, output)
+        raise MtlkitError(_sentence(error)) from None
+    finally:
+        partial.unlink(missing_ok=True)
+        for socket in Path(sockets).iterdir():
+            socket.unlink(missing_ok=True)
+        os.rmdir(sockets)
+
+
+def _kernel_manager(folder: str) -> type:
+    from jupyter_client.manager import AsyncKernelManager
+
+    class OwnSockets(AsyncKernelManager):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self.transport, self.ip = "ipc", os.path.join(folder, "kernel")
+
+    return OwnSockets
+
+
+def _sentence(error: Any) -> str:
+    if error.ename == "MtlkitError":
+        return error.evalue
+    return f"cell {error.exec_count} raised {error.ename}: {error.evalue}"

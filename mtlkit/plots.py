@@ -1,0 +1,305 @@
+"""The figures of a study, or of a single run in a notebook. They read records, and nothing else, and have no titles.
+
+Every function takes records of one data variant and, for order and labels, the study that they belong to; bands and
+bars are 95 % t intervals over seeds. matplotlib is imported when something is drawn.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mtlkit import statistics
+from mtlkit.errors import MtlkitError, one_of
+from mtlkit.selection import METRIC_LABELS, direction, metrics_of
+from mtlkit.studies import Study
+from mtlkit.tasks import HIGHER_IS_BETTER
+from mtlkit.view import View
+
+if TYPE_CHECKING:
+    from mtlkit.style import Figure
+
+
+NEAR = 0.02
+"""A weight on flipped samples this near to their share of the samples is not drawn: lines would hide each other."""
+
+
+def _styled(draw: Callable[..., "Figure"]) -> Callable[..., "Figure"]:
+    """Draw with our settings; reading them as late as this keeps matplotlib out of the import."""
+
+    @functools.wraps(draw)
+    def styled(*arguments: object, **options: object) -> "Figure":
+        from mtlkit import style
+
+        with style.style():
+            return draw(*arguments, **options)
+
+    return styled
+
+
+@_styled
+def metric_against_noise(
+    records: Sequence[dict],
+    study: Study | None = None,
+    metrics: Sequence[str] = ("loss", "auc"),
+    at: str = "last",
+    by: str = "loss",
+) -> "Figure":
+    """Main-task test metrics by condition and arm; epoch rules as in `selection`.
+
+    Conditions of different kinds: a panel each, a row per arm: mean, interval, small dots for seeds, and a line at the
+    baseline. A grid of noise levels: a panel per metric, a line per arm.
+    """
+    view = View(records, study)
+    for metric in metrics:
+        one_of("metric", metric, metrics_of(records))
+    if view.noise():
+        return _noise_lines(view, metrics, at, by)
+    return _dots(view, study.baseline if study else None, metrics, at, by)
+
+
+@_styled
+def learning_curves(records: Sequence[dict], metric: str = "loss", study: Study | None = None) -> "Figure":
+    """Test metric of the main task by epoch, a line with a band per arm, a panel per condition."""
+    one_of("metric", metric, metrics_of(records))
+
+    def series(record: dict) -> list[tuple[float, float]]:
+        return [(one["epoch"], one["test"][metric]) for one in record["evaluations"]]
+
+    view = View(records, study)
+    return _curves(view, view.arms, series, _axis_label(metric), may_be_log=not HIGHER_IS_BETTER[metric])
+
+
+@_styled
+def flipped_mass(records: Sequence[dict], study: Study | None = None) -> "Figure":
+    """Share of the main task's weight that lies on flipped samples, by epoch; dashed: their share of the samples.
+
+    Raises MtlkitError if no record has flipped samples.
+    """
+
+    def series(record: dict) -> list[tuple[float, float]]:
+        return list(enumerate(record["weights"]["flipped_share"], start=1))
+
+    flipped = [record for record in records if record["weights"]["flipped_fraction"]]
+    if not flipped:
+        raise MtlkitError("no record has flipped samples, so there is no weight on them to draw.")
+    view = View(flipped, study)
+    moving = [arm for arm in view.arms if any(_detects(view.of(arm, name)) for name in view.conditions)]
+    note = view.left_out(moving, f"within {NEAR} of the dashed line throughout")
+    figure = _curves(view, moving or view.arms, series, "weight share of flipped samples", note=note)
+    for axes, condition in zip(figure.axes, view.conditions, strict=True):
+        fractions = [one["weights"]["flipped_fraction"] for one in flipped if one["condition"] == condition]
+        axes.axhline(float(np.mean(fractions)), color="black", linestyle="--", linewidth=0.8, zorder=5)
+        axes.set_ylim(bottom=0)
+    return figure
+
+
+@_styled
+def weight_histogram(records: Sequence[dict], study: Study | None = None) -> "Figure":
+    """Weights of the main task's samples late in training, clean against flipped, as shares of either kind.
+
+    1 is an equal share; the bar at 0 stands for weights of exactly zero, the other bars are as wide as the record's
+    bins are on a logarithmic axis. Arms that give all samples one weight are named below instead of drawn.
+    """
+    from mtlkit import style
+
+    view = View(records, study)
+    drawn = [arm for arm in view.arms if any(_spread(one) for one in view.of(arm))]
+    figure, grid = style.facets(*view.labels(drawn), sharey="row")
+    for (arm, condition), axes in grid.items():
+        histograms = [one["weights"]["histogram"] for one in view.of(arm, condition)]
+        for kind, options in (
+            ("clean", {"color": style.CLEAN}),
+            ("flipped", {"fill": False, "edgecolor": style.FLIPPED, "linewidth": 0.9}),
+        ):
+            counts = np.sum([one[kind] for one in histograms], axis=0, dtype=float)
+            if np.any(counts):
+                style.bars(axes, counts / counts.sum(), label=kind, **options)
+        if histograms:
+            style.weight_axis(axes, histograms[0]["edges"])
+    style.finish(figure, grid.values(), "weight (1 = equal share)", view.left_out(drawn, "one weight for all samples"))
+    figure.supylabel("share of samples")
+    return figure
+
+
+@_styled
+def task_weights(records: Sequence[dict], study: Study | None = None) -> "Figure":
+    """Share of the weight that each task has, by epoch: the main task in black, the others in grey, dashed 1/T.
+
+    Arms with equal shares throughout are named below instead of drawn.
+    """
+    from mtlkit import style
+
+    view = View(records, study)
+    drawn = [arm for arm in view.arms if any(_moves(one) for one in view.of(arm))]
+    figure, grid = style.facets(*view.labels(drawn), sharey=True)
+    for (arm, condition), axes in grid.items():
+        runs = [_shares(one) for one in view.of(arm, condition)]
+        if not runs:
+            continue
+        mean, half = statistics.interval(runs)
+        epochs = np.arange(1, len(mean) + 1)
+        axes.plot(epochs, mean[:, 0], color="black", linewidth=1.3, label="main task", zorder=3)
+        axes.fill_between(epochs, (mean - half)[:, 0], (mean + half)[:, 0], color="black", alpha=0.2, linewidth=0)
+        for task in range(1, mean.shape[1]):
+            axes.plot(epochs, mean[:, task], color=style.GREY, linewidth=0.4, alpha=0.7, label="other tasks")
+        axes.axhline(1 / mean.shape[1], color="black", linestyle="--", linewidth=0.7, label="equal share")
+    for axes in grid.values():
+        axes.set_ylim(bottom=0)
+    style.finish(figure, grid.values(), "epoch", view.left_out(drawn, "equal shares throughout"))
+    figure.supylabel("share of the weight")
+    return figure
+
+
+def save(figure: "Figure", folder: str | Path, name: str) -> list[Path]:
+    """Write `<name>.png` (200 dpi) and `<name>.pdf` into `folder`, always the same bytes, and return their paths.
+
+    Raises MtlkitError if the folder cannot be written.
+    """
+    paths = [Path(folder) / f"{name}.{kind}" for kind in ("png", "pdf")]
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for path in paths:
+            path.write_bytes(figure.encode(path.suffix[1:]))
+    except OSError as error:
+        raise MtlkitError(f"cannot write the figure {name} into {folder}: {error.strerror}.") from error
+    return paths
+
+
+def _dots(view: View, baseline: str | None, metrics: Sequence[str], at: str, by: str) -> "Figure":
+    from mtlkit import style
+
+    arms, conditions = list(view.arms), list(view.conditions)
+    width = style.PAGE if len(conditions) > 1 else style.COLUMN
+    height = len(metrics) * (0.55 + 0.165 * len(arms))
+    figure, grid = style.panels(len(metrics), len(conditions), width, height, sharey=True)
+    for row, metric in zip(grid, metrics, strict=True):
+        for axes, condition in zip(row, conditions, strict=True):
+            seeds, ends = [], []
+            for place, arm in enumerate(arms):
+                values = view.test(arm, condition, metric, at, by)
+                if not len(values):
+                    continue
+                mean, half = statistics.interval(values)
+                look = style.line_style(view.places[arm]) | {"linestyle": "none", "markersize": 2.6, "capsize": 1.8}
+                axes.errorbar(mean, place, xerr=half, **look, zorder=3)
+                if arm == baseline:
+                    axes.axvline(mean, color="black", linewidth=0.6, linestyle="--", zorder=1)
+                seeds += [(value, place) for value in values]
+                ends += [mean - np.nan_to_num(half), mean + np.nan_to_num(half)]
+            if seeds:
+                dots = {"linestyle": "none", "marker": ".", "markersize": 1.6, "alpha": 0.6}
+                axes.plot(*zip(*seeds, strict=True), color=style.GREY, **dots, zorder=2)
+            axes.set_xlabel(_axis_label(metric))
+            style.ruled(axes, len(arms))
+            if not HIGHER_IS_BETTER[metric] and style.wants_log(np.asarray(ends)):
+                style.log_axis(axes, "x")
+        row[0].set_yticks(range(len(arms)), [view.arms[arm] for arm in arms])
+        row[0].set_ylim(len(arms) - 0.4, -0.6)
+    for axes, condition in zip(grid[0], conditions, strict=True):
+        axes.set_title(view.conditions[condition])
+    return figure
+
+
+def _noise_lines(view: View, metrics: Sequence[str], at: str, by: str) -> "Figure":
+    from mtlkit import style
+
+    noise = view.noise()
+    width = style.COLUMN if len(metrics) == 1 else style.PAGE
+    columns = min(2, len(metrics))
+    figure, grid = style.panels(-(-len(metrics) // columns), columns, width, 2.3 * -(-len(metrics) // columns) + 0.8)
+    step = min(np.diff(sorted(noise.values())))
+    for axes, metric in zip(grid.flat, metrics, strict=False):
+        for place, arm in enumerate(view.arms):
+            points = []
+            for condition, level in sorted(noise.items(), key=lambda item: item[1]):
+                values = view.test(arm, condition, metric, at, by)
+                if len(values):  # side by side, so that intervals do not hide each other
+                    aside = 0.4 * step * ((place + 0.5) / len(view.arms) - 0.5)
+                    points.append((level + aside, *statistics.interval(values)))
+            if points:
+                levels, means, halves = zip(*points, strict=True)
+                axes.errorbar(
+                    levels,
+                    means,
+                    yerr=halves,
+                    label=view.arms[arm],
+                    elinewidth=0.6,
+                    **style.line_style(view.places[arm]),
+                )
+        axes.set_ylabel(_axis_label(metric))
+        axes.set_xticks(sorted(noise.values()))
+        axes.grid(axis="y")
+    style.finish(figure, list(grid.flat)[: len(metrics)], "noise")
+    return figure
+
+
+def _curves(
+    view: View,
+    arms: Iterable[str],
+    series: Callable[[dict], list[tuple[float, float | None]]],
+    label: str,
+    may_be_log: bool = False,
+    note: str = "",
+) -> "Figure":
+    """A panel per condition, a line with a band per arm; `series` gives the (epoch, value) pairs of a record."""
+    from mtlkit import style
+
+    columns = {1: 1, 2: 2, 4: 2}.get(len(view.conditions), 3)
+    rows = -(-len(view.conditions) // columns)
+    width = style.COLUMN if columns == 1 else style.PAGE
+    figure, grid = style.panels(rows, columns, width, 1.9 * rows + 0.3 + 0.3 * len(view.arms) / width)
+    for axes, (condition, title) in zip(grid.flat, view.conditions.items(), strict=False):
+        everything = []
+        for arm in arms:
+            runs = [series(one) for one in view.of(arm, condition)]
+            length = min((len(run) for run in runs), default=0)
+            points = np.asarray([run[:length] for run in runs], float)  # None becomes NaN
+            if not np.isfinite(points).any():
+                continue
+            epochs, (mean, half) = points[0, :, 0], statistics.interval(points[:, :, 1])
+            look = style.line_style(view.places[arm]) | {"label": view.arms[arm], "markevery": max(1, length // 8)}
+            axes.plot(epochs, mean, **look)
+            axes.fill_between(epochs, mean - half, mean + half, color=look["color"], alpha=0.1, linewidth=0)
+            everything += mean.tolist()
+        axes.grid(axis="y")
+        if may_be_log and style.wants_log(np.asarray(everything)):
+            style.log_axis(axes, "y")
+        if len(view.conditions) > 1:
+            axes.set_title(title)
+    style.finish(figure, list(grid.flat)[: len(view.conditions)], "epoch", note)
+    for axes in grid[:, 0]:
+        axes.set_ylabel(label)
+    return figure
+
+
+def _axis_label(metric: str) -> str:
+    return f"test {METRIC_LABELS[metric]} {direction(metric)}"
+
+
+def _shares(record: dict) -> np.ndarray:
+    """Share of the weight by epoch and task `(epochs, T)`, NaN where an epoch had none; weights need not total 1."""
+    weights = np.asarray(record["weights"]["task"], float)
+    total = weights.sum(1, keepdims=True)
+    return np.divide(weights, total, out=np.full_like(weights, np.nan), where=total > 0)
+
+
+def _moves(record: dict) -> bool:
+    """Whether tasks differ in their share, or one changes, by so much that it can be seen."""
+    shares = _shares(record)
+    return bool(np.nanmax(shares, initial=0) - np.nanmin(shares, initial=1) > 1e-3)
+
+
+def _detects(records: list[dict]) -> bool:
+    """Whether the weight on flipped samples, averaged over seeds, ever leaves their share of the samples."""
+    curves = [one["weights"]["flipped_share"] for one in records]
+    gaps = np.asarray(curves, float) - np.array([[one["weights"]["flipped_fraction"]] for one in records])
+    return bool(records) and bool(np.any(np.abs(gaps.mean(0)) > NEAR))
+
+
+def _spread(record: dict) -> bool:
+    """Whether weights differ: more than one bin of the histogram is filled."""
+    histogram = record["weights"]["histogram"]
+    return np.count_nonzero(np.asarray(histogram["clean"]) + np.asarray(histogram["flipped"])) > 1

@@ -1,0 +1,159 @@
+"""One record per parameters and seed: everything that a table or figure needs. Written whole or not at all."""
+
+import ast
+import hashlib
+import inspect
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from mtlkit import paths
+from mtlkit.errors import MtlkitError
+
+SCHEMA = 1
+MAXIMUM_BYTES = 20_000
+NOT_COMPARED = ("cost", "environment", "created")
+"""What may differ between two runs of the same thing."""
+
+PLUMBING = ("data_root", "runs", "device", "threads", "fresh", "seeds", "study", "condition", "arm")
+"""Parameters that say where and how, not what; they are no part of a record's identity."""
+
+
+def identity(experiment: str, parameters: Mapping[str, Any], seed: int, data: Mapping[str, Any]) -> str:
+    """16 hex digits that name a run: the same experiment, parameters, seed and data give the same."""
+    what = {key: value for key, value in parameters.items() if key not in PLUMBING}
+    text = json.dumps([experiment, what, seed, data["variant"], data["checksum"]], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def code_hash(weighting: str, network: str, data: str) -> str:
+    """16 hex digits of the code that a run uses: comments, docstrings and layout do not count."""
+    from mtlkit.nets import NETWORKS
+    from mtlkit.weighting import METHODS
+
+    package = paths.ROOT / "mtlkit"
+    names = ("tasks", "step", "summary", "training", "data/base", "data/noise", f"data/{data}", "nets/base",
+             "weighting/base")  # fmt: skip
+    chosen = [Path(inspect.getfile(table[name])) for table, name in ((METHODS, weighting), (NETWORKS, network))
+              if name in table]  # fmt: skip
+    return _hash_of((*(package / f"{name}.py" for name in names), *chosen, *sorted((package / "engine").glob("*.py"))))
+
+
+@cache
+def _hash_of(files: tuple[Path, ...]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        tree = ast.parse(file.read_text()) if file.is_file() else ast.Module([], [])
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+                node.body = node.body[1:]
+        digest.update(f"{file.name}\n{ast.dump(tree)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def is_stale(record: Mapping[str, Any]) -> bool:
+    """Whether other code than today's made this record."""
+    parameters = record["parameters"]
+    return record["code"] != code_hash(parameters["weighting"], parameters["network"], record["data"]["name"])
+
+
+def environment(device: str, threads: int) -> dict[str, Any]:
+    """Versions, device and commit."""
+    import numpy
+    import torch
+
+    name = torch.cuda.get_device_name(device) if "cuda" in device else "cpu"
+    return {"torch": torch.__version__, "numpy": numpy.__version__, "python": platform.python_version(), "device": name,
+            "threads": threads, "commit": _commit()}  # fmt: skip
+
+
+@cache
+def _commit() -> str | None:
+    """The commit of the repository, with `+` if its files were changed since; None outside of git."""
+    git = ["git", "-C", str(paths.ROOT)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def rounded(value: Any, digits: int = 6) -> Any:
+    """`value` with every float in it rounded to `digits` significant digits; NaN becomes None."""
+    if isinstance(value, float):
+        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: rounded(item, digits) for key, item in value.items()}
+    return [rounded(item, digits) for item in value] if isinstance(value, list | tuple) else value
+
+
+def write(record: Mapping[str, Any], path: Path) -> None:
+    """Write a record whole or not at all.
+
+    Raises:
+        MtlkitError: The folder cannot be written to, or the record is larger than 20 KB.
+    """
+    text = json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n"
+    if len(text) > MAXIMUM_BYTES:
+        raise MtlkitError(f"the record {path.name} would have {len(text)} bytes; at most {MAXIMUM_BYTES} are allowed.")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text)
+        os.replace(partial, path)
+    except OSError as error:
+        raise MtlkitError(f"the record cannot be written to {path.parent} ({error.strerror}); choose another folder "
+                          "with the parameter `runs`.") from None  # fmt: skip
+    finally:
+        partial.unlink(missing_ok=True) if partial.parent.is_dir() else None
+
+
+def load(path: Path) -> dict[str, Any]:
+    """One record.
+
+    Raises:
+        MtlkitError: The file is no whole record of this schema.
+    """
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise MtlkitError(f"{path} is not a record ({type(error).__name__}); delete it and run again.") from None
+    needed = {"schema", "id", "experiment", "parameters", "seed", "data", "evaluations", "weights", "code"}
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA or not needed <= record.keys():
+        raise MtlkitError(f"{path} is not a record of schema {SCHEMA}; delete it and run again.")
+    return record
+
+
+def read(folder: Path | str) -> list[dict[str, Any]]:
+    """All records below a folder, in the order of their paths."""
+    return [load(path) for path in sorted(Path(folder).rglob("*.json")) if not path.name.startswith(".")]
+
+
+def comparable(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record without timings, dates and versions: what two runs of the same thing share to the last digit."""
+    return {key: value for key, value in record.items() if key not in NOT_COMPARED}
+
+
+def to_frame(records: Iterable[Mapping[str, Any]]):
+    """A `pandas.DataFrame` with one row per record and evaluation; metrics as `tuning_<metric>`, `test_<metric>`."""
+    import pandas
+
+    rows = []
+    for record in records:
+        parameters = record["parameters"]
+        head = {key: record[key] for key in ("experiment", "study", "condition", "arm", "seed", "code")}
+        head |= {"stale": is_stale(record), "variant": record["data"]["variant"]}
+        head |= {key: parameters.get(key) for key in ("weighting", "learning_rate")}
+        head |= {key: record["cost"][key] for key in ("seconds_per_step", "peak_memory_mb")}
+        for evaluation in record["evaluations"]:
+            metrics = {f"{split}_{name}": value for split in ("tuning", "test")
+                       for name, value in evaluation[split].items() if name != "tasks_loss"}  # fmt: skip
+            rows.append(head | {"epoch": evaluation["epoch"]} | metrics)
+    return pandas.DataFrame(rows)

@@ -1,0 +1,132 @@
+"""Which records count, and which of their numbers: from records to one row per run.
+
+Epoch rules (`at`): `last`, or `tuned`, the epoch with the best tuning metric `by`; test metrics never choose.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import pandas as pd
+
+from mtlkit.errors import MtlkitError, one_of
+from mtlkit.records import is_stale
+from mtlkit.studies import Study
+from mtlkit.tasks import HIGHER_IS_BETTER
+
+METRIC_LABELS = {
+    "loss": "loss",
+    "mae": "MAE",
+    "auc": "ROC AUC",
+    "average_precision": "average precision",
+    "balanced_accuracy": "balanced accuracy",
+    "accuracy": "accuracy",
+}
+EPOCH_RULES = {"last": "at the last epoch", "tuned": "at the epoch with the best tuning {}"}
+KEY = ["study", "condition", "arm", "variant", "seed"]
+
+
+def arm_of(record: dict) -> str:
+    """The arm of a study, or the weighting of a run outside one."""
+    return record["arm"] or record["parameters"].get("weighting", "")
+
+
+def by_variant(records: Sequence[dict]) -> dict[str, list[dict]]:
+    """Records of each data variant, in the order of names: results of different variants never share a table."""
+    groups = defaultdict(list)
+    for record in records:
+        groups[record["data"]["variant"]].append(record)
+    return dict(sorted(groups.items()))
+
+
+def one_variant(records: Sequence[dict]) -> str:
+    """The data variant of all `records`; raises MtlkitError if there are several, or no records."""
+    variants = list(by_variant(records))
+    if not variants:
+        raise MtlkitError("there are no records to report on: run the study, or give its records.")
+    if len(variants) > 1:
+        raise MtlkitError(
+            f"records of the data variants {', '.join(variants)} cannot share a table or a figure: "
+            "take one of the groups that report.by_variant gives."
+        )
+    return variants[0]
+
+
+def in_study(records: Sequence[dict], study: Study, scale: str) -> list[dict]:
+    """The records that belong to the arms, conditions and seeds of `study` at `scale`."""
+    seeds = set(study.seeds(scale))
+    return [
+        record
+        for record in records
+        if (record["study"] == study.name and record["seed"] in seeds)
+        and (record["arm"] in study.arms and record["condition"] in study.conditions)
+    ]
+
+
+def current(records: Sequence[dict]) -> list[dict]:
+    """One record per study, condition, arm, variant and seed: a fresh one replaces stale ones.
+
+    Raises MtlkitError where two remain: they differ in parameters, and choosing between them is not the report's to do.
+    """
+    groups = defaultdict(list)
+    for record in records:
+        key = (record["study"], record["condition"], arm_of(record), record["data"]["variant"], record["seed"])
+        groups[key].append(record)
+    kept = []
+    for (study, condition, arm, _, seed), group in groups.items():
+        if len(group) > 1:
+            group = [record for record in group if not is_stale(record)] or group
+        if len(group) > 1:
+            ids = ", ".join(sorted(record["id"] for record in group))
+            where = " / ".join(part for part in (study, condition, arm) if part)
+            raise MtlkitError(f"{where}, seed {seed} has several records ({ids}): keep the one that is meant.")
+        kept += group
+    return kept
+
+
+def evaluation(record: dict, at: str = "last", by: str = "loss") -> dict:
+    """The evaluation of a record at the last epoch, or at the first epoch with the best tuning metric `by`."""
+    one_of("at", at, EPOCH_RULES)
+    if at == "last":
+        return record["evaluations"][-1]
+    known = [one for one in record["evaluations"] if one["tuning"][by] is not None]
+    sign = -1 if HIGHER_IS_BETTER[by] else 1
+    return min(known, key=lambda one: sign * one["tuning"][by], default=record["evaluations"][-1])
+
+
+def select(records: Sequence[dict], at: str = "last", by: str = "loss") -> pd.DataFrame:
+    """One row per record: KEY, provenance and cost, the chosen epoch, and a column per test metric."""
+    rows = []
+    for record in current(records):
+        chosen = evaluation(record, at, by)
+        metrics = {name: chosen["test"].get(name) for name in metrics_of([record])}
+        rows.append(
+            {
+                "study": record["study"],
+                "condition": record["condition"],
+                "arm": arm_of(record),
+                "variant": record["data"]["variant"],
+                "seed": record["seed"],
+                "checksum": record["data"]["checksum"],
+                "stale": is_stale(record),
+                "learning_rate": record["parameters"]["learning_rate"],
+                "machine": f"{record['environment']['device']}, {record['environment']['threads']} thread(s)",
+                "seconds_per_step": record["cost"]["seconds_per_step"],
+                "peak_memory_mb": record["cost"]["peak_memory_mb"],
+                "epoch": chosen["epoch"],
+                **metrics,
+            }
+        )
+    frame = pd.DataFrame(rows).sort_values(KEY, ignore_index=True)
+    numeric = ["peak_memory_mb", *metrics_of(records)]  # None, where a number is not known, becomes NaN
+    return frame.astype(dict.fromkeys(numeric, float))
+
+
+def metrics_of(records: Sequence[dict]) -> list[str]:
+    """The main task's metrics that the records hold, in the order of METRIC_LABELS."""
+    found = {name for record in records for name in record["evaluations"][-1]["test"]}
+    return [name for name in METRIC_LABELS if name in found]
+
+
+def direction(metric: str) -> str:
+    """An arrow to where the metric is better."""
+    return "↑" if HIGHER_IS_BETTER[metric] else "↓"

@@ -1,0 +1,119 @@
+"""Studies: which runs a comparison consists of."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mtlkit import paths
+from mtlkit.errors import MtlkitError
+from mtlkit.parameters import seeds
+
+
+@dataclass(frozen=True)
+class Study:
+    """`params/studies/<name>.yaml`: conditions x arms x seeds of one experiment.
+
+    Attributes:
+        name: Of the file.
+        experiment: The notebook.
+        baseline: The arm that others are compared with.
+        scales: Scale -> overrides of `params/<experiment>.<scale>.yaml`, and `seeds`.
+        conditions: Condition -> `label` and parameters.
+        arms: Arm -> `label` and parameters; `conditions` where it is not run in all; `rates_as`, the arm at whose tuned
+            learning rate it runs; `rate_factor`, by which the grid of rates is multiplied.
+        tuning: `rates`, `seeds`, `conditions`, `metric`.
+    """
+
+    name: str
+    experiment: str
+    baseline: str
+    scales: Mapping[str, Mapping[str, Any]]
+    conditions: Mapping[str, Mapping[str, Any]]
+    arms: Mapping[str, Mapping[str, Any]]
+    tuning: Mapping[str, Any]
+
+    def seeds(self, scale: str) -> list[int]:
+        """The seeds of a scale."""
+        return seeds(self.scale(scale)["seeds"])
+
+    def scale(self, scale: str) -> Mapping[str, Any]:
+        if scale not in self.scales:
+            raise MtlkitError(f"study {self.name} has no scale {scale!r}; it has {', '.join(self.scales)}.")
+        return self.scales[scale]
+
+    def label(self, name: str) -> str:
+        """How an arm or a condition is called in tables."""
+        return (self.arms.get(name) or self.conditions[name])["label"]
+
+    def cells(self) -> list[tuple[str, str]]:
+        """All (condition, arm) pairs that are run."""
+        return [(c, a) for a, arm in self.arms.items() for c in arm.get("conditions", self.conditions)]
+
+    def parameters(self, scale: str, condition: str, arm: str, rate: float | None = None) -> dict[str, Any]:
+        """The notebook parameters of one cell: base file, scale, condition, arm, and the learning rate.
+
+        Args:
+            scale: Names the base file `params/<experiment>.<scale>.yaml`.
+            condition: One of `conditions`.
+            arm: One of `arms`.
+            rate: A rate that is being tried; None takes the tuned one, or the base file's before tuning.
+        """
+        base = read_yaml(paths.PARAMS / f"{self.experiment}.{scale}.yaml")
+        chosen = self.arms[arm]
+        parts = (base, self.scale(scale), self.conditions[condition], chosen)
+        merged = {key: value for part in parts for key, value in part.items() if key not in NOT_PARAMETERS}
+        factor = chosen.get("rate_factor", 1)
+        if rate is None:
+            tuned = self.tuned().get(chosen.get("rates_as", arm), {})
+            rate = tuned.get("learning_rate", merged.get("learning_rate", 0.05) * factor)
+        else:
+            rate *= factor
+        return merged | {"learning_rate": rate}
+
+    def tuned_arms(self) -> list[str]:
+        """The arms whose learning rate is tuned."""
+        return [name for name, arm in self.arms.items() if "rates_as" not in arm]
+
+    def tuned(self) -> dict[str, dict[str, Any]]:
+        """Arm -> tuned parameters; empty before tuning."""
+        path = paths.PARAMS / "tuned" / f"{self.name}.yaml"
+        return read_yaml(path)["arms"] if path.is_file() else {}
+
+
+NOT_PARAMETERS = ("label", "conditions", "rates_as", "rate_factor")
+"""What an arm or a condition says apart from notebook parameters."""
+
+
+def load(name: str) -> Study:
+    """The study called `name`."""
+    path = paths.PARAMS / "studies" / f"{name}.yaml"
+    if not path.is_file():
+        raise MtlkitError(f"there is no study {name!r}; there are {', '.join(names())}.")
+    content = read_yaml(path)
+    missing = {"experiment", "baseline", "scales", "conditions", "arms", "tuning"} ^ content.keys()
+    if missing:
+        raise MtlkitError(f"{path.name} lacks or should not have: {', '.join(sorted(missing))}.")
+    return Study(name, **content)
+
+
+def names() -> list[str]:
+    """All studies."""
+    return sorted(path.stem for path in (paths.PARAMS / "studies").glob("*.yaml"))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping.
+
+    Raises:
+        MtlkitError: It is missing or holds something else.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise MtlkitError(f"{path} cannot be read as YAML ({type(error).__name__}).") from None
+    if not isinstance(content, dict):
+        raise MtlkitError(f"{path} does not hold `name: value` lines.")
+    return content

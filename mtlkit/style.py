@@ -1,0 +1,203 @@
+"""How every figure looks: sizes of a paper's column, colours that survive colour-blindness and print, stable bytes.
+
+Imports matplotlib, and so is itself imported only where something is drawn. Works on the object interface: no global
+state, no display; a figure shows itself in a notebook.
+"""
+
+import io
+import textwrap
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import matplotlib
+import numpy as np
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as MatplotlibFigure
+
+COLUMN, PAGE = 3.35, 6.9
+"""Width in inches of one column and of a page of two."""
+
+COLOURS = ["#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
+"""Okabe and Ito, without yellow, which is lost on white paper."""
+
+MARKERS = "osD^vPX<>*phd8"
+LINES = ["-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1.2, 1, 1.2))]
+ZERO_GAP = 1.5
+"""Bin widths between the bar of zero weights and the others."""
+
+TICKS = (0.001, 0.01, 0.1, 1, 10, 100, 1000)
+"""Of a weight histogram."""
+
+LETTERS_PER_INCH = 20
+"""Of a legend."""
+
+GREY, CLEAN, FLIPPED = "#666666", "#9CCBE8", "#B23A00"
+
+RC = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters everywhere
+    "font.size": 7,
+    "axes.titlesize": 7,
+    "axes.labelsize": 7,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "legend.fontsize": 6.5,
+    "legend.title_fontsize": 6.5,
+    "legend.columnspacing": 1.3,
+    "figure.labelsize": 7,
+    "legend.frameon": False,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3.2,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.5,
+    "axes.axisbelow": True,
+    "pdf.fonttype": 42,  # letters stay text
+    "mathtext.fontset": "dejavusans",
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The settings above, and nothing of the user's own."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(RC)
+        yield
+
+
+class Figure(MatplotlibFigure):
+    """A figure that notebooks show without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        return self.encode("png", dpi=150)
+
+    def encode(self, kind: str, dpi: int = 200) -> bytes:
+        """The file's bytes, without the date that a PDF would carry."""
+        with style():
+            buffer = io.BytesIO()
+            self.savefig(buffer, format=kind, dpi=dpi, metadata={"CreationDate": None} if kind == "pdf" else None)
+            self.set_layout_engine("none")  # the panels have found their places; doing it again takes half of the time
+        return buffer.getvalue()
+
+
+def panels(rows: int, columns: int, width: float, height: float, **options: object) -> tuple[Figure, np.ndarray]:
+    """A figure of `width` x `height` inches and its axes `(rows, columns)`."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def line_style(place: int) -> dict:
+    """Distinct in colour and, for grey print, in marker and dashes too."""
+    return {
+        "color": COLOURS[place % len(COLOURS)],
+        "marker": MARKERS[place % len(MARKERS)],
+        "linestyle": LINES[place // len(COLOURS) % len(LINES)],
+    }
+
+
+def facets(arms: dict[str, str], conditions: dict[str, str], **options: object) -> tuple[Figure, dict]:
+    """A panel per arm and condition, both given with labels; returns the figure and axes by (arm, condition).
+
+    Several of both: a row per arm, a column per condition. Otherwise: in reading order, three in a row.
+    """
+    pairs = [(arm, condition) for arm in arms for condition in conditions]
+    if len(arms) > 1 and len(conditions) > 1:
+        figure, axes = panels(len(arms), len(conditions), PAGE, 0.6 + 0.72 * len(arms), sharex=True, **options)
+        for row, label in zip(axes, arms.values(), strict=True):
+            row[0].set_ylabel(textwrap.fill(label, 20), rotation=0, ha="right", va="center")
+        for top, label in zip(axes[0], conditions.values(), strict=True):
+            top.set_title(label)
+        return figure, dict(zip(pairs, axes.flat, strict=True))
+    columns = min(3, len(pairs))
+    rows = -(-len(pairs) // columns)
+    width = COLUMN if columns == 1 else PAGE
+    figure, axes = panels(rows, columns, width, 0.7 + (1.6 if columns == 1 else 1.3) * rows, sharex=True, **options)
+    if len(pairs) > 1:
+        for (arm, condition), panel in zip(pairs, axes.flat, strict=False):
+            panel.set_title(arms[arm] if len(arms) > 1 else conditions[condition])
+    return figure, dict(zip(pairs, axes.flat, strict=False))
+
+
+def finish(figure: Figure, used: Iterable[Axes], label: str, note: str = "") -> None:
+    """What panels share: `label` below the lowest of each column, no empty panels, one legend with `note` above it."""
+    used = list(used)
+    for axes in list(figure.axes):
+        if axes not in used:
+            axes.remove()
+    lowest = {axes.get_subplotspec().colspan.start: axes for axes in used}  # the last one of a column stays
+    for axes in lowest.values():
+        axes.set_xlabel(label)
+        axes.tick_params(labelbottom=True)  # also where the panel below it is empty
+    entries = {}
+    for axes in used:
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(name, handle)
+    if len(entries) > 1 or note:
+        letters = int(LETTERS_PER_INCH * figure.get_figwidth())
+        columns = max(count for count in range(1, 7) if count == 1 or _legend_width(list(entries), count) <= letters)
+        title = textwrap.fill(note, letters) or None
+        legend = figure.legend(entries.values(), entries, loc="outside lower center", ncols=columns, title=title)
+        legend.get_title().set_multialignment("center")
+
+
+def _legend_width(names: list[str], columns: int) -> int:
+    """Letters that a line of the legend takes; matplotlib fills it column by column."""
+    parts = np.array_split(np.array([len(name) for name in names]), columns)
+    return sum(int(part.max(initial=0)) + 8 for part in parts)
+
+
+def log_axis(axes: Axes, which: str) -> None:
+    """A logarithmic axis with a few plain numbers on it, also over less than a decade."""
+    axes.set(**{f"{which}scale": "log"})
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    low, high = axis.get_view_interval()
+    steps = (1,) if high > 30 * low else (1, 2, 5) if high > 8 * low else (1, 2, 3, 5, 7)
+    axis.set_major_locator(ticker.LogLocator(subs=steps, numticks=12))
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(ticker.NullLocator())
+
+
+def wants_log(values: np.ndarray) -> bool:
+    """Whether positive values differ by so much that a linear axis would flatten most of them."""
+    values = values[np.isfinite(values)]
+    return len(values) > 0 and values.min() > 0 and values.max() > 2.5 * values.min()
+
+
+def bars(axes: Axes, shares: np.ndarray, **options: object) -> None:
+    """Bars of a weight histogram, bin k from k to k + 1; the first, of weights that are zero, stands apart."""
+    left = np.arange(len(shares), dtype=float)
+    left[0] -= ZERO_GAP
+    axes.bar(left, shares, width=1.0, align="edge", **options)
+
+
+def weight_axis(axes: Axes, edges: list[float | None]) -> None:
+    """Ticks of a weight histogram whose bins are drawn equally wide, and a line at an equal share.
+
+    `edges` as in a record: bin 0 holds weights of zero, bin 1 smaller ones than edges[2], None is infinity.
+    """
+    inner = np.array([edge for edge in edges[2:] if edge is not None and np.isfinite(edge)])
+    ticks = np.array([tick for tick in TICKS if inner[0] <= tick <= inner[-1]])
+    if len(ticks) > 4:
+        ticks = ticks[np.log10(ticks).round() % 2 == 0]
+    where = 2 + np.interp(np.log(ticks), np.log(inner), np.arange(len(inner)))
+    axes.set_xticks([0.5 - ZERO_GAP, *where], ["0", *(f"{tick:g}" for tick in ticks)])
+    axes.axvline(2 + np.interp(0, np.log(inner), np.arange(len(inner))), color="black", linestyle=":", linewidth=0.7)
+    axes.locator_params(axis="y", nbins=3)
+    axes.set_xlim(-ZERO_GAP - 0.5, len(edges) - 1)
+
+
+def ruled(axes: Axes, rows: int) -> None:
+    """Every second row of a dot plot shaded, so that the eye finds the label."""
+    for row in range(0, rows, 2):
+        axes.axhspan(row - 0.5, row + 0.5, color="#F3F3F3", linewidth=0, zorder=0)
+    axes.tick_params(axis="y", length=0)
+    axes.locator_params(axis="x", nbins=4)
+    axes.grid(axis="x")

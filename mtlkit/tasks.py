@@ -1,0 +1,73 @@
+"""A task: how one prediction is scored against one target, sample by sample."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of a multi-task problem.
+
+    Attributes:
+        name: Shown in tables.
+        loss: `loss(prediction, target) -> (B,)`, the loss of every sample; finite also where a label is missing.
+        metrics: `metrics(prediction, target) -> {name: value}` over a whole set, on the CPU.
+    """
+
+    name: str
+    loss: Callable[[Tensor, Tensor], Tensor]
+    metrics: Callable[[Tensor, Tensor], dict[str, float]]
+
+
+HIGHER_IS_BETTER = {"loss": False, "mae": False, "auc": True, "average_precision": True, "balanced_accuracy": True,
+                    "accuracy": True}  # fmt: skip
+
+
+def binary(name: str) -> Task:
+    """One-against-rest classification from logits `(B, 1)` or `(B,)` against labels in {0, 1}."""
+    return Task(name, binary_loss, binary_metrics)
+
+
+def regression(name: str) -> Task:
+    """Squared error, averaged over the output dimensions, of `(B, D)` predictions."""
+    return Task(name, squared_error, regression_metrics)
+
+
+def binary_loss(prediction: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy in nats `(B,)`, stable because it never forms the probability."""
+    return F.binary_cross_entropy_with_logits(prediction.reshape(target.shape), target, reduction="none")
+
+
+def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error of every sample `(B,)`."""
+    error = (prediction.reshape(target.shape) - target).square()
+    return error if error.ndim == 1 else error.flatten(1).mean(1)
+
+
+def binary_metrics(prediction: Tensor, target: Tensor) -> dict[str, float]:
+    """Loss, ROC AUC, average precision, balanced accuracy and accuracy over a set of `N` samples.
+
+    The ranking metrics need both classes; the caller's test sets have them, and torchmetrics warns where they do not.
+    """
+    from torchmetrics.functional.classification import binary_auroc, binary_average_precision
+
+    logits, labels = prediction.reshape(-1).float(), target.reshape(-1).long()
+    right = (logits > 0).long() == labels
+    per_class = [right[labels == label].float().mean() for label in (0, 1)]
+    return {
+        "loss": float(binary_loss(logits, labels.to(logits.dtype)).mean()),
+        "auc": float(binary_auroc(logits.sigmoid().double(), labels)),
+        "average_precision": float(binary_average_precision(logits.sigmoid().double(), labels)),
+        "balanced_accuracy": float(torch.stack(per_class).mean()),
+        "accuracy": float(right.float().mean()),
+    }
+
+
+def regression_metrics(prediction: Tensor, target: Tensor) -> dict[str, float]:
+    """Mean squared error (`loss`) and mean absolute error (`mae`) over a set, in the units of the target."""
+    error = prediction.reshape(target.shape) - target
+    return {"loss": float(error.square().mean()), "mae": float(error.abs().mean())}

@@ -1,0 +1,280 @@
+"""Fit and evaluate: the only training loop."""
+
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtlkit.data.base import Dataset, Samples, generator
+from mtlkit.errors import MtlkitError, one_of
+from mtlkit.step import Outcome, Step, guarded_step, make_optimizer
+from mtlkit.summary import WeightSummary
+from mtlkit.tasks import Task
+from mtlkit.weighting import Rule
+
+TRAIN_DATA = ("train", "reference", "both")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train. Sizes count samples, `epochs` passes over the training set.
+
+    Attributes:
+        epochs: At least 1. An epoch has `len(train) // batch_size` steps, whatever `train_data` is.
+        batch_size: Samples per step.
+        reference_batch: Samples of the reference set per step, for methods that use it.
+        optimizer: `sgd` or `adam`.
+        learning_rate: Constant over the run.
+        momentum: Of SGD.
+        betas: Of Adam.
+        weight_decay: L2 penalty, added to the gradient.
+        train_data: Train on the `train` set, on the `reference` set, or on `both`.
+        class_shares: Scale the weights within each label group to the reference set's class shares.
+        reference_share: Share of the update that the reference batch gets, in [0, 1).
+        evaluations: The tuning and test sets are evaluated this many times, evenly spread, the last time at the end.
+        seed: Of the order of the samples.
+        device: `cpu`, `cuda`, `cuda:1`.
+    """
+
+    epochs: int
+    batch_size: int = 64
+    reference_batch: int = 64
+    optimizer: str = "sgd"
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    train_data: str = "train"
+    class_shares: bool = False
+    reference_share: float = 0.0
+    evaluations: int = 8
+    seed: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        one_of("train_data", self.train_data, TRAIN_DATA)
+        for name in ("epochs", "batch_size", "reference_batch", "evaluations"):
+            if getattr(self, name) < 1:
+                raise MtlkitError(f"{name} is {getattr(self, name)!r}, which is not at least 1.")
+
+    def evaluation_epochs(self) -> set[int]:
+        """The epochs, counted from 1, after which the run is evaluated."""
+        return {math.ceil(k * self.epochs / self.evaluations) for k in range(1, self.evaluations + 1)}
+
+
+class Order:
+    """Batches of indices, cut from an endless chain of permutations: each sample comes up equally often.
+
+    Args:
+        size: Number of samples N.
+        batch: Indices per batch.
+        random: The generator that shuffles.
+        strata: `(N,)` labels. Each permutation then spreads every label evenly, so that each batch has the labels of the
+            whole set, to about one sample.
+    """
+
+    def __init__(self, size: int, batch: int, random: torch.Generator, strata: Tensor | None = None) -> None:
+        self.size, self.batch, self.random, self.strata = size, batch, random, strata
+        self.left = torch.empty(0, dtype=torch.int64)
+
+    def take(self, steps: int) -> Tensor:
+        """The next `steps` batches, `(steps, batch)` int64 on the CPU."""
+        parts, have, want = [self.left], len(self.left), steps * self.batch
+        while have < want:
+            parts.append(self._permutation())
+            have += self.size
+        chain = torch.cat(parts)
+        self.left = chain[want:].clone()
+        return chain[:want].view(steps, self.batch)
+
+    def _permutation(self) -> Tensor:
+        shuffled = torch.randperm(self.size, generator=self.random)
+        if self.strata is None:
+            return shuffled
+        position = torch.empty(self.size, dtype=torch.float64)
+        for label in self.strata.unique():
+            members = shuffled[self.strata[shuffled] == label]
+            offset = torch.rand((), generator=self.random, dtype=torch.float64)
+            position[members] = (torch.arange(len(members), dtype=torch.float64) + offset) / len(members)
+        return position.argsort()
+
+    def state(self) -> dict[str, Tensor]:
+        return {"left": self.left, "random": self.random.get_state()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self.left = state["left"]
+        self.random.set_state(state["random"])
+
+
+def evaluate(network: nn.Module, tasks: Sequence[Task], samples: Samples, *, batch: int = 500,
+             main_only: bool = False) -> dict[str, Any]:  # fmt: skip
+    """Metrics of the main task over a set, and `tasks_loss`, the mean loss of every task (unless `main_only`)."""
+    training = network.training
+    network.eval()
+    predictions: list[list[Tensor]] = [[] for _ in (tasks[:1] if main_only else tasks)]
+    with torch.inference_mode():
+        for inputs in samples.inputs.split(batch):
+            split = hasattr(network, "encoder") and hasattr(network, "heads")
+            out = [network.heads[0](network.encoder(inputs))] if main_only and split else network(inputs)
+            for kept, prediction in zip(predictions, out, strict=False):
+                kept.append(prediction)
+    network.train(training)
+    whole = [torch.cat(parts).cpu() for parts in predictions]
+    targets = [target.cpu() for target in samples.targets]
+    result: dict[str, Any] = tasks[0].metrics(whole[0], targets[0])
+    if not main_only:
+        pairs = zip(tasks, whole, targets, strict=True)
+        result["tasks_loss"] = [float(task.loss(p, t).mean()) for task, p, t in pairs]
+    return result
+
+
+def class_shares(samples: Samples) -> Tensor | None:
+    """`(T, C)`, the share of every label group of every task, by mass; None where the tasks have no label groups."""
+    classes = int(samples.groups.max()) + 1
+    if classes < 2:
+        return None
+    members = nn.functional.one_hot(samples.groups, classes).to(samples.mass.dtype)
+    count = torch.einsum("tb,tbc->tc", samples.mass, members)
+    return count / count.sum(1, keepdim=True)
+
+
+class Run:
+    """One training run that can be stopped and resumed after any epoch.
+
+    Args:
+        network: Moved to the device.
+        tasks: T tasks; task 0 is the main one.
+        rule: A weighting method.
+        data: The four sets.
+        settings: How to train.
+    """
+
+    def __init__(
+        self, network: nn.Module, tasks: Sequence[Task], rule: Rule, data: Dataset, settings: Settings
+    ) -> None:
+        device = settings.device
+        self.tasks, self.settings = list(tasks), settings
+        self.network, self.rule = network.to(device).train(), rule.to(device)
+        self.train = {"train": data.train, "reference": data.reference, "both": data.train.join(data.reference)}[
+            settings.train_data
+        ].to(device)
+        self.reference, self.tuning, self.test = (s.to(device) for s in (data.reference, data.tuning, data.test))
+        self.steps_per_epoch = max(1, len(data.train) // settings.batch_size)
+        self.optimizer = make_optimizer(settings.optimizer, network.parameters(), learning_rate=settings.learning_rate,
+                                        momentum=settings.momentum, betas=settings.betas,
+                                        weight_decay=settings.weight_decay)  # fmt: skip
+        shares = class_shares(data.reference)
+        self.step = Step(network, [task.loss for task in tasks], rule, optimizer=self.optimizer,
+                         class_shares=None if shares is None else shares.to(device),
+                         use_class_shares=settings.class_shares, reference_share=settings.reference_share)  # fmt: skip
+        strata = data.reference.groups[0] if shares is not None else None
+        self.order = Order(len(self.train), settings.batch_size, generator(settings.seed, "order"))
+        self.reference_order = Order(len(self.reference), settings.reference_batch,
+                                     generator(settings.seed, "reference order"), strata)  # fmt: skip
+        self.summary = WeightSummary(len(tasks), settings.batch_size, settings.epochs)
+        self.epoch = 0
+        self.history: dict[str, Any] = {"train_loss": [], "evaluations": [], "skipped": 0, "epoch_seconds": []}
+
+    def fit(self, *, checkpoint: Path | None = None, identity: str = "", every: float = 10.0,
+            progress: Callable[[int, int, float], None] = lambda *_: None) -> dict[str, Any]:  # fmt: skip
+        """Train to the last epoch and return the history.
+
+        Args:
+            checkpoint: File to resume from, if it is there and of the same identity, and to write to.
+            identity: Names the parameters, seed and code; a checkpoint of another identity is not used.
+            every: Least seconds between two checkpoints.
+            progress: Called after each epoch with the epoch, the number of epochs and the mean training loss.
+
+        Raises:
+            MtlkitError: A loss was not finite; says in which step, task and sample.
+        """
+        if checkpoint is not None and checkpoint.is_file():
+            self._load(checkpoint, identity)
+        saved = time.monotonic()
+        while self.epoch < self.settings.epochs:
+            self._epoch()
+            progress(self.epoch, self.settings.epochs, self.history["train_loss"][-1])
+            if checkpoint is not None and time.monotonic() - saved > every and self.epoch < self.settings.epochs:
+                self._save(checkpoint, identity)
+                saved = time.monotonic()
+        return self.history | {"weights": self.summary.result()}
+
+    def _epoch(self) -> None:
+        settings, device = self.settings, self.settings.device
+        steps = self.steps_per_epoch
+        indices = self.order.take(steps).to(device)
+        reference = self.reference_order.take(steps).to(device) if self.step.needs_reference else None
+        outcomes: list[Outcome] = []
+        start = time.perf_counter()
+        for k in range(steps):
+            batch = self.train.take(indices[k])
+            held_out = None if reference is None else self.reference.take(reference[k])
+            self.optimizer.zero_grad()
+            outcome = self.step(batch, held_out)
+            guarded_step(self.optimizer, outcome.skip)
+            outcomes.append(outcome)
+        self.epoch += 1
+        losses = torch.stack([outcome.losses for outcome in outcomes]).cpu()  # the epoch's first synchronisation
+        self.history["epoch_seconds"].append(time.perf_counter() - start)
+        self._stop_if_not_finite(losses, indices.cpu())
+        weights = torch.stack([outcome.weights for outcome in outcomes]).cpu()
+        skipped = torch.stack([outcome.skip for outcome in outcomes]).cpu()
+        self.history["skipped"] += int(skipped.sum())
+        self.history["train_loss"].append(float(losses.mean()))
+        self.summary.add(weights, self.train.flipped[0].cpu()[indices.cpu()], self.epoch)
+        if self.epoch in settings.evaluation_epochs():
+            last = self.epoch == settings.epochs
+            sets = {"tuning": self.tuning, "test": self.test}
+            scores = {name: evaluate(self.network, self.tasks, s, main_only=not last) for name, s in sets.items()}
+            self.history["evaluations"].append({"epoch": self.epoch, **scores})
+
+    def _stop_if_not_finite(self, losses: Tensor, indices: Tensor) -> None:
+        bad = (~torch.isfinite(losses)).nonzero()
+        if len(bad):
+            step, task, sample = bad[0].tolist()
+            raise MtlkitError(
+                f"the loss of task {self.tasks[task].name!r} was {losses[step, task, sample].item()} in epoch {self.epoch}, "
+                f"step {step + 1}, for training sample {indices[step, sample].item()}; try a smaller learning_rate than "
+                f"{self.settings.learning_rate:g}."
+            )
+
+    def _save(self, path: Path, identity: str) -> None:
+        """Write the whole state, or nothing."""
+        state = {
+            "identity": identity, "epoch": self.epoch, "history": self.history, "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(), "rule": self.rule.state_dict(), "step": self.step.state_dict(),
+            "order": self.order.state(), "reference_order": self.reference_order.state(),
+            "summary": self.summary.state(), "cpu": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state(self.settings.device) if "cuda" in self.settings.device else None,
+        }  # fmt: skip
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+        torch.save(state, partial)
+        os.replace(partial, path)
+
+    def _load(self, path: Path, identity: str) -> None:
+        try:
+            state = torch.load(path, map_location=self.settings.device, weights_only=True)
+        except Exception as error:  # whatever the reader stumbles over, the file is no checkpoint of ours
+            raise MtlkitError(f"the checkpoint {path} cannot be read ({type(error).__name__}); delete it.") from None
+        if state["identity"] != identity:
+            print(f"the checkpoint {path.name} is of other parameters or code; starting from the beginning")
+            return
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.rule.load_state_dict(state["rule"])
+        self.step.load_state_dict(state["step"])
+        self.order.restore({key: value.cpu() for key, value in state["order"].items()})
+        self.reference_order.restore({key: value.cpu() for key, value in state["reference_order"].items()})
+        self.summary.restore(state["summary"])
+        torch.set_rng_state(state["cpu"].cpu())
+        if state["cuda"] is not None:
+            torch.cuda.set_rng_state(state["cuda"].cpu(), self.settings.device)
+        self.epoch, self.history = state["epoch"], state["history"]
+        print(f"resumed after epoch {self.epoch} of {self.settings.epochs}")

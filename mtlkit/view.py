@@ -1,0 +1,64 @@
+"""Records as figures need them: by arm and condition, in the order and with the labels of their study."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mtlkit.selection import arm_of, current, evaluation, one_variant
+from mtlkit.studies import Study
+
+
+class View:
+    """Records of one data variant by arm and condition.
+
+    Attributes:
+        arms, conditions: Labels by name, of those that have records, in the order of the study.
+        places: An arm's place in the study, which gives it the same colour in every figure.
+        options: The study's entry of every condition.
+
+    Raises:
+        MtlkitError: No records, several data variants, two records for one seed.
+    """
+
+    def __init__(self, records: Sequence[dict], study: Study | None) -> None:
+        one_variant(records)
+        self.records = current(records)
+        arms = {arm_of(record): {"label": arm_of(record)} for record in records}
+        conditions = {record["condition"]: {"label": record["condition"]} for record in records}
+        order = {name: study.arms[name] for name in study.arms} if study else {}
+        order |= {name: options for name, options in arms.items() if name not in order}
+        self.places = {name: place for place, name in enumerate(order)}
+        self.arms = {name: options["label"] for name, options in order.items() if name in arms}
+        known = {name: study.conditions[name] for name in study.conditions if name in conditions} if study else {}
+        self.options = known | {name: options for name, options in conditions.items() if name not in known}
+        self.conditions = {name: options["label"] for name, options in self.options.items()}
+
+    def of(self, arm: str, condition: str | None = None) -> list[dict]:
+        """The records of an arm, in one condition or in all."""
+        return [one for one in self.records if arm_of(one) == arm and condition in (None, one["condition"])]
+
+    def test(self, arm: str, condition: str, metric: str, at: str, by: str) -> np.ndarray:
+        """Test metric `(seeds,)`, finite values only."""
+        values = [evaluation(one, at, by)["test"].get(metric) for one in self.of(arm, condition)]
+        values = np.asarray(values, float)
+        return values[np.isfinite(values)]
+
+    def labels(self, arms: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+        """Labels of `arms`, or of all where there are none, and of the conditions."""
+        return {arm: self.arms[arm] for arm in arms or self.arms}, self.conditions
+
+    def left_out(self, drawn: Sequence[str], why: str) -> str:
+        """A line that names the arms that are not drawn."""
+        names = [label for arm, label in self.arms.items() if arm not in drawn]
+        return f"Not drawn ({why}): {'; '.join(names)}" if drawn and names else ""
+
+    def noise(self) -> dict[str, float] | None:
+        """Noise by condition, if the conditions are a grid of it: three or more that differ in nothing else."""
+        levels = {name: options.get("noise") for name, options in self.options.items()}
+        kinds = [
+            {key: value for key, value in options.items() if key not in ("label", "noise")}
+            for options in self.options.values()
+            if options.get("noise")  # without noise, its kind says nothing
+        ]
+        grid = len(set(levels.values())) == len(levels) >= 3 and None not in levels.values()
+        return levels if grid and all(kind == kinds[0] for kind in kinds) else None
