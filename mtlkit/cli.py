@@ -24,7 +24,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mtlkit", description="Multi-task learning with auxiliary tasks, reproducibly.")
+    parser = argparse.ArgumentParser(
+        prog="mtlkit", description="Multi-task learning with auxiliary tasks, reproducibly."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="run a notebook headless, as papermill does, with plain errors")
@@ -44,7 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("--data-root", default="", help="folder with prepared data (default MTLKIT_DATA, else data/)")
     data.set_defaults(command=_data)
 
-    records = commands.add_parser("records", help="export records as CSV, or adopt those of a scale as the committed ones")
+    records = commands.add_parser(
+        "records", help="export records as CSV, or adopt those of a scale as the committed ones"
+    )
     records.add_argument("action", choices=("export", "adopt"))
     records.add_argument("folder", type=Path, help="a folder of records, such as runs/desk/records/cifar_flip")
     records.add_argument("-o", type=Path, default=Path("records.csv"), help="for export: the CSV file")
@@ -171,14 +175,21 @@ def _choose(options: argparse.Namespace) -> None:
 
 
 def _draw(options: argparse.Namespace) -> None:
-    from mtlkit import plots, records, studies
+    from mtlkit import drawing, records, studies
 
     study, folder = studies.load(options.study), paths.runs() / options.scale
-    plots.draw_study(study, records.read(folder / "records" / study.name), folder / "figures", options.scale)
+    found = records.read(folder / "records" / study.name)
+    for path in drawing.draw_study(study, found, folder / "figures" / study.name, options.scale):
+        print(path)
 
 
 def _figures(options: argparse.Namespace) -> None:
-    raise MtlkitError("not there yet")
+    from mtlkit import drawing, records, studies
+
+    for folder in sorted(path for path in paths.COMMITTED_RECORDS.glob("*") if path.is_dir()):
+        study = studies.load(folder.name)
+        drawn = drawing.draw_study(study, records.read(folder), paths.FIGURES / study.name, study.committed)
+        print(f"{study.name}: {len(drawn)} files in {(paths.FIGURES / study.name).relative_to(paths.ROOT)}")
 
 
 def _bench(options: argparse.Namespace) -> None:

@@ -53,7 +53,9 @@ def _draw(
         for name, some in (("results", first), ("more_results", more)):
             if some:
                 tables[f"{name}_{at}"] = report.table(records, study, scale, some, at, by)
-                figures[f"{name}_{at}"] = plots.metric_against_noise(records, study, some, at, by)
+        figures[f"results_{at}"] = plots.metric_against_noise(records, study, first, at, by)
+    if more:
+        figures["more_results_last"] = plots.metric_against_noise(records, study, more)
     for metric in metrics:
         tables[f"differences_{metric}"] = report.difference_table(
             records, study, scale, metric, margin=margins.get(metric)

@@ -61,7 +61,9 @@ def seeds(text: str) -> list[int]:
     for part in str(text).split(","):
         match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
         if not match or (match[2] and int(match[2]) < int(match[1])):
-            raise MtlkitError(f"seeds is {text!r}, which is not a list of whole numbers and ranges such as 0-8 or 0,3,5.")
+            raise MtlkitError(
+                f"seeds is {text!r}, which is not a list of whole numbers and ranges such as 0-8 or 0,3,5."
+            )
         numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
     return numbers
 
@@ -95,7 +97,9 @@ def _choice(*choices: str) -> Callable[[str, str], str]:
     return rule
 
 
-def _range(low: float, high: float = math.inf, *, above: bool = False, below: bool = False) -> Callable[[str, Any], Any]:
+def _range(
+    low: float, high: float = math.inf, *, above: bool = False, below: bool = False
+) -> Callable[[str, Any], Any]:
     """Between `low` and `high`, these included unless `above` low and `below` high."""
 
     def rule(name: str, value: Any) -> Any:

@@ -5,7 +5,7 @@ bars are 95 % t intervals over seeds. matplotlib is imported when something is d
 """
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,14 +16,10 @@ from mtlkit.errors import MtlkitError, one_of
 from mtlkit.selection import METRIC_LABELS, direction, metrics_of
 from mtlkit.studies import Study
 from mtlkit.tasks import HIGHER_IS_BETTER
-from mtlkit.view import View
+from mtlkit.view import NEAR, View, detects, moves, shares, spread
 
 if TYPE_CHECKING:
     from mtlkit.style import Figure
-
-
-NEAR = 0.02
-"""A weight on flipped samples this near to their share of the samples is not drawn: lines would hide each other."""
 
 
 def _styled(draw: Callable[..., "Figure"]) -> Callable[..., "Figure"]:
@@ -86,7 +82,7 @@ def flipped_mass(records: Sequence[dict], study: Study | None = None) -> "Figure
     if not flipped:
         raise MtlkitError("no record has flipped samples, so there is no weight on them to draw.")
     view = View(flipped, study)
-    moving = [arm for arm in view.arms if any(_detects(view.of(arm, name)) for name in view.conditions)]
+    moving = [arm for arm in view.arms if any(detects(view.of(arm, name)) for name in view.conditions)]
     note = view.left_out(moving, f"within {NEAR} of the dashed line throughout")
     figure = _curves(view, moving or view.arms, series, "weight share of flipped samples", note=note)
     for axes, condition in zip(figure.axes, view.conditions, strict=True):
@@ -106,17 +102,17 @@ def weight_histogram(records: Sequence[dict], study: Study | None = None) -> "Fi
     from mtlkit import style
 
     view = View(records, study)
-    drawn = [arm for arm in view.arms if any(_spread(one) for one in view.of(arm))]
+    drawn = [arm for arm in view.arms if any(spread(one) for one in view.of(arm))]
     figure, grid = style.facets(*view.labels(drawn), sharey="row")
     for (arm, condition), axes in grid.items():
         histograms = [one["weights"]["histogram"] for one in view.of(arm, condition)]
         for kind, options in (
-            ("clean", {"color": style.CLEAN}),
-            ("flipped", {"fill": False, "edgecolor": style.FLIPPED, "linewidth": 0.9}),
+            ("clean", {"color": style.CLEAN, "fill": True}),
+            ("flipped", {"color": style.FLIPPED, "linewidth": 1.0}),
         ):
             counts = np.sum([one[kind] for one in histograms], axis=0, dtype=float)
             if np.any(counts):
-                style.bars(axes, counts / counts.sum(), label=kind, **options)
+                style.outline(axes, counts / counts.sum(), kind, **options)
         if histograms:
             style.weight_axis(axes, histograms[0]["edges"])
     style.finish(figure, grid.values(), "weight (1 = equal share)", view.left_out(drawn, "one weight for all samples"))
@@ -133,10 +129,10 @@ def task_weights(records: Sequence[dict], study: Study | None = None) -> "Figure
     from mtlkit import style
 
     view = View(records, study)
-    drawn = [arm for arm in view.arms if any(_moves(one) for one in view.of(arm))]
+    drawn = [arm for arm in view.arms if any(moves(one) for one in view.of(arm))]
     figure, grid = style.facets(*view.labels(drawn), sharey=True)
     for (arm, condition), axes in grid.items():
-        runs = [_shares(one) for one in view.of(arm, condition)]
+        runs = [shares(one) for one in view.of(arm, condition)]
         if not runs:
             continue
         mean, half = statistics.interval(runs)
@@ -172,34 +168,36 @@ def _dots(view: View, baseline: str | None, metrics: Sequence[str], at: str, by:
     from mtlkit import style
 
     arms, conditions = list(view.arms), list(view.conditions)
-    width = style.PAGE if len(conditions) > 1 else style.COLUMN
-    height = len(metrics) * (0.55 + 0.165 * len(arms))
-    figure, grid = style.panels(len(metrics), len(conditions), width, height, sharey=True)
-    for row, metric in zip(grid, metrics, strict=True):
-        for axes, condition in zip(row, conditions, strict=True):
-            seeds, ends = [], []
-            for place, arm in enumerate(arms):
-                values = view.test(arm, condition, metric, at, by)
-                if not len(values):
-                    continue
-                mean, half = statistics.interval(values)
-                look = style.line_style(view.places[arm]) | {"linestyle": "none", "markersize": 2.6, "capsize": 1.8}
-                axes.errorbar(mean, place, xerr=half, **look, zorder=3)
-                if arm == baseline:
-                    axes.axvline(mean, color="black", linewidth=0.6, linestyle="--", zorder=1)
-                seeds += [(value, place) for value in values]
-                ends += [mean - np.nan_to_num(half), mean + np.nan_to_num(half)]
-            if seeds:
-                dots = {"linestyle": "none", "marker": ".", "markersize": 1.6, "alpha": 0.6}
-                axes.plot(*zip(*seeds, strict=True), color=style.GREY, **dots, zorder=2)
-            axes.set_xlabel(_axis_label(metric))
-            style.ruled(axes, len(arms))
-            if not HIGHER_IS_BETTER[metric] and style.wants_log(np.asarray(ends)):
-                style.log_axis(axes, "x")
-        row[0].set_yticks(range(len(arms)), [view.arms[arm] for arm in arms])
-        row[0].set_ylim(len(arms) - 0.4, -0.6)
-    for axes, condition in zip(grid[0], conditions, strict=True):
-        axes.set_title(view.conditions[condition])
+    rows, columns = (len(metrics), len(conditions)) if len(conditions) > 1 else (1, len(metrics))
+    width = style.PAGE if columns > 1 else style.COLUMN
+    figure, grid = style.panels(rows, columns, width, rows * (0.55 + 0.165 * len(arms)), sharey=True)
+    pairs = [(metric, condition) for metric in metrics for condition in conditions]
+    for axes, (metric, condition) in zip(grid.flat, pairs, strict=True):
+        seeds, ends = [], []
+        for place, arm in enumerate(arms):
+            values = view.test(arm, condition, metric, at, by)
+            if not len(values):
+                continue
+            mean, half = statistics.interval(values)
+            look = style.line_style(view.places[arm]) | {"linestyle": "none", "markersize": 2.6, "capsize": 1.8}
+            axes.errorbar(mean, place, xerr=half, **look, zorder=3)
+            if arm == baseline:
+                axes.axvline(mean, color="black", linewidth=0.6, linestyle="--", zorder=1)
+            seeds += [(value, place) for value in values]
+            ends += [mean - np.nan_to_num(half), mean + np.nan_to_num(half)]
+        if seeds:
+            dots = {"linestyle": "none", "marker": ".", "markersize": 1.6, "alpha": 0.6}
+            axes.plot(*zip(*seeds, strict=True), color=style.GREY, **dots, zorder=2)
+        axes.set_xlabel(_axis_label(metric))
+        style.ruled(axes, len(arms))
+        if not HIGHER_IS_BETTER[metric] and style.wants_log(np.asarray(ends)):
+            style.log_axis(axes, "x")
+    for axes in grid[:, 0]:
+        axes.set_yticks(range(len(arms)), list(view.arms.values()))
+        axes.set_ylim(len(arms) - 0.4, -0.6)
+    if len(conditions) > 1:
+        for axes, label in zip(grid[0], view.conditions.values(), strict=True):
+            axes.set_title(label)
     return figure
 
 
@@ -207,9 +205,10 @@ def _noise_lines(view: View, metrics: Sequence[str], at: str, by: str) -> "Figur
     from mtlkit import style
 
     noise = view.noise()
-    width = style.COLUMN if len(metrics) == 1 else style.PAGE
     columns = min(2, len(metrics))
-    figure, grid = style.panels(-(-len(metrics) // columns), columns, width, 2.3 * -(-len(metrics) // columns) + 0.8)
+    rows, width = -(-len(metrics) // columns), _width(columns, view.arms)
+    height = 2.2 * rows + style.legend_height(view.arms.values(), width)
+    figure, grid = style.panels(rows, columns, width, height)
     step = min(np.diff(sorted(noise.values())))
     for axes, metric in zip(grid.flat, metrics, strict=False):
         for place, arm in enumerate(view.arms):
@@ -238,7 +237,7 @@ def _noise_lines(view: View, metrics: Sequence[str], at: str, by: str) -> "Figur
 
 def _curves(
     view: View,
-    arms: Iterable[str],
+    arms: Collection[str],
     series: Callable[[dict], list[tuple[float, float | None]]],
     label: str,
     may_be_log: bool = False,
@@ -248,9 +247,9 @@ def _curves(
     from mtlkit import style
 
     columns = {1: 1, 2: 2, 4: 2}.get(len(view.conditions), 3)
-    rows = -(-len(view.conditions) // columns)
-    width = style.COLUMN if columns == 1 else style.PAGE
-    figure, grid = style.panels(rows, columns, width, 1.9 * rows + 0.3 + 0.3 * len(view.arms) / width)
+    rows, width = -(-len(view.conditions) // columns), _width(columns, arms)
+    height = 2.0 * rows + (0.3 if note else 0.15) + style.legend_height([view.arms[arm] for arm in arms], width)
+    figure, grid = style.panels(rows, columns, width, height)
     for axes, (condition, title) in zip(grid.flat, view.conditions.items(), strict=False):
         everything = []
         for arm in arms:
@@ -275,31 +274,12 @@ def _curves(
     return figure
 
 
+def _width(columns: int, arms: Collection[str]) -> float:
+    """One column of the page, unless there are panels side by side or a long legend."""
+    from mtlkit import style
+
+    return style.COLUMN if columns == 1 and len(arms) <= 6 else style.PAGE
+
+
 def _axis_label(metric: str) -> str:
     return f"test {METRIC_LABELS[metric]} {direction(metric)}"
-
-
-def _shares(record: dict) -> np.ndarray:
-    """Share of the weight by epoch and task `(epochs, T)`, NaN where an epoch had none; weights need not total 1."""
-    weights = np.asarray(record["weights"]["task"], float)
-    total = weights.sum(1, keepdims=True)
-    return np.divide(weights, total, out=np.full_like(weights, np.nan), where=total > 0)
-
-
-def _moves(record: dict) -> bool:
-    """Whether tasks differ in their share, or one changes, by so much that it can be seen."""
-    shares = _shares(record)
-    return bool(np.nanmax(shares, initial=0) - np.nanmin(shares, initial=1) > 1e-3)
-
-
-def _detects(records: list[dict]) -> bool:
-    """Whether the weight on flipped samples, averaged over seeds, ever leaves their share of the samples."""
-    curves = [one["weights"]["flipped_share"] for one in records]
-    gaps = np.asarray(curves, float) - np.array([[one["weights"]["flipped_fraction"]] for one in records])
-    return bool(records) and bool(np.any(np.abs(gaps.mean(0)) > NEAR))
-
-
-def _spread(record: dict) -> bool:
-    """Whether weights differ: more than one bin of the histogram is filled."""
-    histogram = record["weights"]["histogram"]
-    return np.count_nonzero(np.asarray(histogram["clean"]) + np.asarray(histogram["flipped"])) > 1

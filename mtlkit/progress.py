@@ -33,7 +33,9 @@ class Progress:
             self._shown = now
             self._write(self._line)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._line:
             self._write(f"{self._line.rsplit(',', 1)[0]}, took {_clock(time.monotonic() - self._start)}")
             sys.stdout.write("\n")

@@ -111,17 +111,16 @@ def paired(frame: pd.DataFrame, condition: str, arm: str, against: str, metric: 
 
     Raises MtlkitError if the two runs of a seed did not see the same data.
     """
-    sides = []
-    for name in (arm, against):
-        rows = frame[(frame["condition"] == condition) & (frame["arm"] == name)].set_index("seed")
-        sides.append(rows[[metric, "checksum"]].dropna())
-    both = sides[0].join(sides[1], how="inner", lsuffix="_arm", rsuffix="_against")
-    other = both.index[both["checksum_arm"] != both["checksum_against"]]
+    here = frame[(frame["condition"] == condition) & frame["arm"].isin([arm, against]) & frame[metric].notna()]
+    both = here.pivot(index="seed", columns="arm", values=[metric, "checksum"]).dropna()
+    if both.empty or not {arm, against} <= set(here["arm"]):
+        return pd.Series(dtype=float)
+    other = both.index[both["checksum", arm] != both["checksum", against]]
     if len(other):
         raise MtlkitError(
-            f"{condition}: {arm} and {against} did not see the same data with seed {other[0]}: run one again."
+            f"{condition}: {arm} and {against} did not see the same data with seed {other[0]}: run one of them again."
         )
-    return both[f"{metric}_arm"] - both[f"{metric}_against"]
+    return (both[metric, arm] - both[metric, against]).astype(float)
 
 
 def span(result: statistics.Difference, decimals: int) -> str:

@@ -88,6 +88,7 @@ def evaluation(record: dict, at: str = "last", by: str = "loss") -> dict:
     one_of("at", at, EPOCH_RULES)
     if at == "last":
         return record["evaluations"][-1]
+    one_of("by", by, metrics_of([record]))
     known = [one for one in record["evaluations"] if one["tuning"][by] is not None]
     sign = -1 if HIGHER_IS_BETTER[by] else 1
     return min(known, key=lambda one: sign * one["tuning"][by], default=record["evaluations"][-1])

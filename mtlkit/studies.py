@@ -25,6 +25,7 @@ class Study:
         arms: Arm -> `label` and parameters; `conditions` where it is not run in all; `rates_as`, the arm at whose tuned
             learning rate it runs; `rate_factor`, by which the grid of rates is multiplied.
         tuning: `rates`, `seeds`, `conditions`, `metric`.
+        committed: The scale whose records lie in `figures/records/`.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Study:
     conditions: Mapping[str, Mapping[str, Any]]
     arms: Mapping[str, Mapping[str, Any]]
     tuning: Mapping[str, Any]
+    committed: str = "desk"
 
     def seeds(self, scale: str) -> list[int]:
         """The seeds of a scale."""

@@ -112,7 +112,12 @@ def facets(arms: dict[str, str], conditions: dict[str, str], **options: object) 
     if len(arms) > 1 and len(conditions) > 1:
         figure, axes = panels(len(arms), len(conditions), PAGE, 0.6 + 0.72 * len(arms), sharex=True, **options)
         for row, label in zip(axes, arms.values(), strict=True):
-            row[0].set_ylabel(textwrap.fill(label, 20), rotation=0, ha="right", va="center")
+            row[0].set_ylabel(
+                textwrap.fill(label.replace(" + ", "\N{NO-BREAK SPACE}+\N{NO-BREAK SPACE}"), 20),
+                rotation=0,
+                ha="right",
+                va="center",
+            )
         for top, label in zip(axes[0], conditions.values(), strict=True):
             top.set_title(label)
         return figure, dict(zip(pairs, axes.flat, strict=True))
@@ -141,17 +146,27 @@ def finish(figure: Figure, used: Iterable[Axes], label: str, note: str = "") -> 
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(name, handle)
     if len(entries) > 1 or note:
-        letters = int(LETTERS_PER_INCH * figure.get_figwidth())
-        columns = max(count for count in range(1, 7) if count == 1 or _legend_width(list(entries), count) <= letters)
-        title = textwrap.fill(note, letters) or None
+        width = figure.get_figwidth()
+        title = textwrap.fill(note, int(LETTERS_PER_INCH * width)) or None
+        columns = _legend_columns(list(entries), width)
         legend = figure.legend(entries.values(), entries, loc="outside lower center", ncols=columns, title=title)
         legend.get_title().set_multialignment("center")
 
 
-def _legend_width(names: list[str], columns: int) -> int:
-    """Letters that a line of the legend takes; matplotlib fills it column by column."""
-    parts = np.array_split(np.array([len(name) for name in names]), columns)
-    return sum(int(part.max(initial=0)) + 8 for part in parts)
+def legend_height(names: Iterable[str], width: float) -> float:
+    """Inches that `finish` needs for a legend of `names` in a figure of `width` inches."""
+    names = list(names)
+    return 0.1 + 0.14 * -(-len(names) // _legend_columns(names, width))
+
+
+def _legend_columns(names: list[str], width: float) -> int:
+    """The most columns that fit; matplotlib fills them one after the other."""
+    lengths = np.array([len(name) for name in names])
+    for columns in range(6, 1, -1):
+        taken = sum(int(part.max(initial=0)) + 8 for part in np.array_split(lengths, columns))
+        if taken <= LETTERS_PER_INCH * width:
+            return columns
+    return 1
 
 
 def log_axis(axes: Axes, which: str) -> None:
@@ -171,11 +186,10 @@ def wants_log(values: np.ndarray) -> bool:
     return len(values) > 0 and values.min() > 0 and values.max() > 2.5 * values.min()
 
 
-def bars(axes: Axes, shares: np.ndarray, **options: object) -> None:
-    """Bars of a weight histogram, bin k from k to k + 1; the first, of weights that are zero, stands apart."""
-    left = np.arange(len(shares), dtype=float)
-    left[0] -= ZERO_GAP
-    axes.bar(left, shares, width=1.0, align="edge", **options)
+def outline(axes: Axes, shares: np.ndarray, label: str, **options: object) -> None:
+    """A weight histogram, bin k from k to k + 1; the first, of weights that are zero, stands apart."""
+    axes.stairs(shares[:1], [-ZERO_GAP, 1 - ZERO_GAP], label=label, **options)
+    axes.stairs(shares[1:], np.arange(1, len(shares) + 1), **options)
 
 
 def weight_axis(axes: Axes, edges: list[float | None]) -> None:

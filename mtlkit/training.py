@@ -134,11 +134,8 @@ def evaluate(network: nn.Module, tasks: Sequence[Task], samples: Samples, *, bat
     return result
 
 
-def class_shares(samples: Samples) -> Tensor | None:
-    """`(T, C)`, the share of every label group of every task, by mass; None where the tasks have no label groups."""
-    classes = int(samples.groups.max()) + 1
-    if classes < 2:
-        return None
+def class_shares(samples: Samples, classes: int) -> Tensor:
+    """`(T, C)`, the share of each of C label groups in every task, by mass."""
     members = nn.functional.one_hot(samples.groups, classes).to(samples.mass.dtype)
     count = torch.einsum("tb,tbc->tc", samples.mass, members)
     return count / count.sum(1, keepdim=True)
@@ -169,7 +166,8 @@ class Run:
         self.optimizer = make_optimizer(settings.optimizer, network.parameters(), learning_rate=settings.learning_rate,
                                         momentum=settings.momentum, betas=settings.betas,
                                         weight_decay=settings.weight_decay)  # fmt: skip
-        shares = class_shares(data.reference)
+        classes = int(max(data.train.groups.max(), data.reference.groups.max())) + 1
+        shares = class_shares(data.reference, classes) if classes > 1 else None
         self.step = Step(network, [task.loss for task in tasks], rule, optimizer=self.optimizer,
                          class_shares=None if shares is None else shares.to(device),
                          use_class_shares=settings.class_shares, reference_share=settings.reference_share)  # fmt: skip

@@ -7,6 +7,9 @@ import numpy as np
 from mtlkit.selection import arm_of, current, evaluation, one_variant
 from mtlkit.studies import Study
 
+NEAR = 0.02
+"""A weight on flipped samples this near to their share of the samples is not drawn: lines would hide each other."""
+
 
 class View:
     """Records of one data variant by arm and condition.
@@ -48,8 +51,8 @@ class View:
         return {arm: self.arms[arm] for arm in arms or self.arms}, self.conditions
 
     def left_out(self, drawn: Sequence[str], why: str) -> str:
-        """A line that names the arms that are not drawn."""
-        names = [label for arm, label in self.arms.items() if arm not in drawn]
+        """A line that names the arms that are not drawn, to be broken between names only."""
+        names = [label.replace(" ", "\N{NO-BREAK SPACE}") for arm, label in self.arms.items() if arm not in drawn]
         return f"Not drawn ({why}): {'; '.join(names)}" if drawn and names else ""
 
     def noise(self) -> dict[str, float] | None:
@@ -62,3 +65,32 @@ class View:
         ]
         grid = len(set(levels.values())) == len(levels) >= 3 and None not in levels.values()
         return levels if grid and all(kind == kinds[0] for kind in kinds) else None
+
+
+def shares(record: dict) -> np.ndarray:
+    """Share of the weight by epoch and task `(epochs, T)`, NaN where an epoch had none; weights need not total 1."""
+    weights = np.asarray(record["weights"]["task"], float)
+    total = weights.sum(1, keepdims=True)
+    return np.divide(weights, total, out=np.full_like(weights, np.nan), where=total > 0)
+
+
+def moves(record: dict) -> bool:
+    """Whether tasks differ in their share, or one changes, by so much that it can be seen."""
+    values = shares(record)
+    known = values[np.isfinite(values)]
+    return known.size > 0 and bool(np.ptp(known) > 1e-3)
+
+
+def detects(records: list[dict]) -> bool:
+    """Whether the weight on flipped samples, averaged over seeds, ever leaves their share of the samples."""
+    if not records:
+        return False
+    curves = np.asarray([one["weights"]["flipped_share"] for one in records], float)
+    fractions = np.array([[one["weights"]["flipped_fraction"]] for one in records])
+    return bool(np.any(np.abs((curves - fractions).mean(0)) > NEAR))
+
+
+def spread(record: dict) -> bool:
+    """Whether weights differ: more than one bin of the histogram is filled."""
+    histogram = record["weights"]["histogram"]
+    return np.count_nonzero(np.asarray(histogram["clean"]) + np.asarray(histogram["flipped"])) > 1

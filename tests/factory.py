@@ -41,7 +41,7 @@ def study(arms: list[str] | None = None, conditions: dict | None = None, seeds: 
         experiment="cifar_flip",
         baseline="ew",
         scales={"desk": {"seeds": f"0-{seeds - 1}"}},
-        conditions=CONDITIONS if conditions is None else conditions,
+        conditions=dict(CONDITIONS if conditions is None else conditions),
         arms={arm: {"label": ARMS[arm][0], "weighting": arm.split("_")[0]} for arm in arms or ARMS},
         tuning={"metric": "loss"},
     )

@@ -5,7 +5,9 @@ from torch import nn
 from mtlkit.nets.base import SharedEncoder
 
 
-def lenet(tasks: int, channels: int = 3, outputs: int = 1, *, head_layers: int = 2, head_width: int = 84) -> SharedEncoder:
+def lenet(
+    tasks: int, channels: int = 3, outputs: int = 1, *, head_layers: int = 2, head_width: int = 84
+) -> SharedEncoder:
     """The LeNet of the SLGrad release for 32 x 32 images.
 
     The encoder is Conv(3, 6, 3, padding 2), ReLU, MaxPool, Conv(6, 16, 5), ReLU, MaxPool; every head is Conv(16, 128, 5),

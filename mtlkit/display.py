@@ -1,0 +1,76 @@
+"""What notebooks show between training and figures."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from mtlkit.data.base import Dataset
+from mtlkit.selection import METRIC_LABELS, direction, metrics_of
+
+if TYPE_CHECKING:
+    import pandas
+
+    from mtlkit.style import Figure
+
+
+def facts(data: Dataset, network: nn.Module) -> None:
+    """Print what a run is about; the same on every machine."""
+    sizes = ", ".join(f"{size} {name}" for name, size in data.facts["sizes"].items())
+    shared = sum(parameter.numel() for parameter in network.shared_parameters())
+    total = sum(parameter.numel() for parameter in network.parameters())
+    print(f"data: {data.variant}; {sizes}")
+    print(f"tasks: {', '.join(data.task_names)} (the first is the main one)")
+    print(f"noise: {data.facts['noise']}; {data.facts['wrong_main_labels']} wrong main labels in training")
+    print(f"network: {total:,} parameters, {shared:,} of them shared")
+
+
+def results(records: Sequence[dict]) -> "pandas.DataFrame":
+    """The main task's test metrics after the last epoch: a row per seed, and their mean."""
+    import pandas
+
+    metrics = metrics_of(records)
+    rows = {f"seed {record['seed']}": [record["evaluations"][-1]["test"][name] for name in metrics]
+            + [1000 * record["cost"]["seconds_per_step"]] for record in records}  # fmt: skip
+    columns = [f"{METRIC_LABELS[name]} {direction(name)}" for name in metrics] + ["ms per step"]
+    frame = pandas.DataFrame.from_dict(rows, orient="index", columns=columns).astype(float)
+    if len(rows) > 1:
+        frame.loc["mean"] = frame.mean()
+    first = records[0]
+    frame.index.name = f"{first['parameters']['weighting']}, {first['data']['variant']}"
+    return frame.round(4)
+
+
+def images(data: Dataset, count: int = 12) -> "Figure":
+    """Training images, the first half with right and the second with wrong main labels; the label seen is above."""
+    from mtlkit import style
+
+    labels, flipped = data.train.groups[0], data.train.flipped[0]
+    with style.style():
+        figure, axes = style.panels(2, count // 2, style.PAGE, 2.6)
+        for row, (kind, name) in enumerate(((~flipped, "right"), (flipped, "wrong"))):
+            positive, negative = ((kind & (labels == label)).nonzero().flatten()[: count // 4] for label in (1, 0))
+            for ax, index in zip(axes[row], [*positive, *negative], strict=False):
+                picture = data.train.inputs[index].permute(1, 2, 0)
+                low, high = picture.min(), picture.max()
+                ax.imshow((picture - low) / (high - low).clamp_min(1e-6))
+                ax.set_title(f"{'' if labels[index] else 'not '}{data.task_names[0]} ({name})", fontsize=6)
+            for ax in axes[row]:
+                ax.set_axis_off()
+    return figure
+
+
+def targets(data: Dataset, bins: int = 40) -> "Figure":
+    """Histogram of the main task's training targets, right and spoilt."""
+    from mtlkit import style
+
+    values, flipped = data.train.targets[0].reshape(len(data.train), -1)[:, 0], data.train.flipped[0]
+    with style.style():
+        figure, axes = style.panels(1, 1, style.COLUMN, 2.0)
+        kinds = [("right", values[~flipped]), ("spoilt", values[flipped])]
+        axes[0, 0].hist([kind.numpy() for _, kind in kinds], bins, stacked=True, label=[name for name, _ in kinds],
+                        color=[style.COLOURS[0], style.COLOURS[1]])  # fmt: skip
+        axes[0, 0].set_xlabel("training target of the main task")
+        axes[0, 0].set_ylabel("samples")
+        axes[0, 0].legend()
+    return figure
