@@ -166,7 +166,7 @@ RULES: dict[str, Callable[[str, Any], Any]] = {
     "reference_share": _range(0, 1, below=True),
     "main_class": _range(0, 9),
     "shared_layers": _range(0),
-    **{name: _COUNT for name in ("tasks", "epochs", "batch_size", "reference_batch", "refresh", "evaluations", "threads",
-                                 "k", "head_layers", "head_width", "shared_width", "input_dimension",
+    **{name: _COUNT for name in ("tasks", "epochs", "batch_size", "reference_batch", "refresh", "evaluations",
+                                 "threads", "k", "head_layers", "head_width", "shared_width", "input_dimension",
                                  "output_dimension")},
 }  # fmt: skip

@@ -33,10 +33,11 @@ class Outcome:
 
 
 class Step:
-    """Leaves in `.grad` what a weighting rule makes of one batch. `optimizer.zero_grad()` before and `step()` after are yours.
+    """Leaves in `.grad` what a weighting rule makes of one batch. `zero_grad()` before and `step()` after are yours.
 
     Args:
-        network: Returns the predictions of T tasks and has `shared_parameters()`; `encoder` and `heads` make it cheaper.
+        network: Returns the predictions of T tasks and has `shared_parameters()`; `encoder` and `heads` make it
+            cheaper.
         losses: T per-sample losses, `loss(prediction, target) -> (B,)`.
         rule: A weighting method.
         class_shares: `(T, C)`, the reference set's share of every label group. With it the weights within each label
@@ -145,8 +146,9 @@ class Step:
         """The direction to align with, new where it is due; the reference batch's share of the update with it."""
         due = self._direction is None or self._count % self.rule.refresh == 0
         if due or update is not None:
+            main = self._main(reference) if due else None
             gradient = reference_pass(self.network, self.losses, reference.inputs, reference.targets,
-                                      self.alignment.parameters, self._main(reference) if due else None, update)  # fmt: skip
+                                      self.alignment.parameters, main, update)  # fmt: skip
             self._direction = unit(gradient) if due else self._direction
 
     def _main(self, reference: Samples) -> Tensor:
@@ -190,7 +192,7 @@ def make_optimizer(name: str, parameters: Iterable[Tensor], *, learning_rate: fl
         return torch.optim.Adam(parameters, learning_rate, betas, weight_decay=weight_decay, fused=True)
     optimizer = torch.optim.SGD(parameters, learning_rate, momentum, weight_decay=weight_decay, fused=True)
     if momentum > 0:
-        # The fused kernel leaves its buffer uninitialised if the very first update is left out; zeros give the same step.
+        # The fused kernel leaves its buffer uninitialised if the very first update is left out; zeros give the same.
         for parameter in parameters:
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer

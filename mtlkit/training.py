@@ -75,8 +75,8 @@ class Order:
         size: Number of samples N.
         batch: Indices per batch.
         random: The generator that shuffles.
-        strata: `(N,)` labels. Each permutation then spreads every label evenly, so that each batch has the labels of the
-            whole set, to about one sample.
+        strata: `(N,)` labels. Each permutation then spreads every label evenly, so that each batch has the labels of
+            the whole set, to about one sample.
     """
 
     def __init__(self, size: int, batch: int, random: torch.Generator, strata: Tensor | None = None) -> None:
@@ -236,10 +236,10 @@ class Run:
         bad = (~torch.isfinite(losses)).nonzero()
         if len(bad):
             step, task, sample = bad[0].tolist()
+            value, name = losses[step, task, sample].item(), self.tasks[task].name
             raise MtlkitError(
-                f"the loss of task {self.tasks[task].name!r} was {losses[step, task, sample].item()} in epoch {self.epoch}, "
-                f"step {step + 1}, for training sample {indices[step, sample].item()}; try a smaller learning_rate than "
-                f"{self.settings.learning_rate:g}."
+                f"the loss of task {name!r} was {value} in epoch {self.epoch}, step {step + 1}, for training sample "
+                f"{indices[step, sample].item()}; try a smaller learning_rate than {self.settings.learning_rate:g}."
             )
 
     def _save(self, path: Path, identity: str) -> None:

@@ -31,8 +31,7 @@ def choose(study: Study, folder: Path) -> Path:
         if best in (min(scores), max(scores)):
             edges.append(f"{arm} ({best:g})")
         arms[arm] = {"learning_rate": best, "scores": {f"{rate:g}": round(score, 6) for rate, score in scores.items()}}
-    head = {"metric": f"tuning {study.tuning['metric']}, lower is better" if _sign(study) > 0 else study.tuning["metric"],
-            "seeds": str(study.tuning["seeds"]), "conditions": list(study.tuning["conditions"])}  # fmt: skip
+    head = {name: study.tuning[name] for name in ("metric", "seeds", "conditions")}
     path = paths.PARAMS / "tuned" / f"{study.name}.yaml"
     path.parent.mkdir(exist_ok=True)
     partial = path.with_suffix(".part")

@@ -23,8 +23,8 @@ class Samples:
     inputs: (N, ...).
     targets: (T, N, ...), what training sees.
     groups: (T, N) int64, label group: the class of the seen label; zeros for regression, and where not given.
-    flipped: (T, N) bool, the seen target differs from the clean one; only controls and reports may look. All False where
-    not given.
+    flipped: (T, N) bool, the seen target differs from the clean one; only controls and reports may look. All
+    False where not given.
     mass: (T, N) >= 0, zero where a label is missing; ones where not given.
     """
 

@@ -1,8 +1,8 @@
 """The alignment of every (task, sample) pair with a given direction in parameter space, for one tangent pass.
 
-The alignment of pair (t, i) with direction `v` is `<grad L[t, i], v>`, a directional derivative: pushing `v` through the
-network in forward mode gives it for all pairs at once. Where only the encoder's parameters count, the tangent goes
-through the encoder alone and meets the heads' gradients at the representation; the same gradients then serve the update.
+The alignment of pair (t, i) with direction `v` is `<grad L[t, i], v>`, a directional derivative: pushing `v` through
+the network in forward mode gives it for all pairs at once. Where only the encoder's parameters count, the tangent goes
+through the encoder alone and meets the heads' gradients at the representation; these then serve the update as well.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,8 +40,9 @@ class SampleAlignment:
         losses: T per-sample losses, `loss(prediction, target) -> (B,)`.
         main_head: Align the main task's head as well as the shared parameters.
         path: `representation` (tangent through the encoder; needs heads that treat samples independently), `network`
-            (tangent through everything), `double_backward` (where an operator has no forward mode; 7 instead of 5 forward
-            passes), or `auto`: the first of these that is exact, found out on the first batch. There is no approximate path.
+            (tangent through everything), `double_backward` (where an operator has no forward mode; 7 instead of 5
+            forward passes), or `auto`: the first of these that is exact, found out on the first batch. No path
+            approximates.
 
     Raises:
         MtlkitError: No path, or not the one asked for, is exact for this network.
@@ -198,6 +199,7 @@ def _leaves(network: nn.Module) -> list[nn.Parameter]:
 
 def _about_differentiation(error: Exception) -> bool:
     text = str(error).lower()
-    known = ("forward ad", "forward mode", "forward-mode", "jvp", "derivative for", "is not implemented", "double backward",
+    known = ("forward ad", "forward mode", "forward-mode", "jvp", "derivative for", "is not implemented",
+             "double backward",
              "differentiate twice", "appears to not have been used")  # fmt: skip
     return any(phrase in text for phrase in known)

@@ -31,8 +31,8 @@ def tangents(places: Sequence[tuple[Slot, int]], parameters: Sequence[Tensor],
              direction: Sequence[Tensor]) -> Iterator[None]:  # fmt: skip
     """Inside, `parameters` carry the tangents `direction` wherever `places` says, and operators propagate them.
 
-    Leave it before calling `backward`: inside, the backward pass itself would be differentiated. The parameter slots are
-    swapped by hand because `functional_call` costs more than the step of a small network. Fused attention has no
+    Leave it before calling `backward`: inside, the backward pass itself would be differentiated. The parameter slots
+    are swapped by hand because `functional_call` costs more than the step of a small network. Fused attention has no
     forward mode, so attention runs by its plain formula here.
     """
     with forward_ad.dual_level():
@@ -123,8 +123,10 @@ def _group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None, bi
     with torch.no_grad():
         dy = None
         if dx is not None:
-            dy = torch.ops.aten.native_group_norm_backward(dx.contiguous(), x.contiguous(), mean, inverse_std, None, batch,
-                                                           channels, size, num_groups, [True, False, False])[0]  # fmt: skip
+            dy = torch.ops.aten.native_group_norm_backward(
+                dx.contiguous(), x.contiguous(), mean, inverse_std, None, batch, channels, size, num_groups,
+                [True, False, False],
+            )[0]  # fmt: skip
             dy = dy if w is None else dy * _per_channel(w, x)
         if dw is not None or db is not None:
             dy = _add(dy, F.group_norm(x, num_groups, torch.zeros_like(w) if dw is None else dw, db, eps))

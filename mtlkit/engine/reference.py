@@ -59,6 +59,6 @@ def reference_pass(network: nn.Module, losses: Sequence[Loss], inputs: Tensor, t
 
 
 def unit(direction: Sequence[Tensor]) -> list[Tensor]:
-    """The direction at length one (zero stays zero), computed on its device: scores keep their signs and proportions."""
+    """The direction at length one (zero stays zero), on its device: scores keep their signs and proportions."""
     length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(direction))))
     return torch._foreach_div(list(direction), torch.where(length > 0, length, torch.ones_like(length)))

@@ -1,5 +1,7 @@
 """The network of the toy regression."""
 
+from itertools import pairwise
+
 from torch import nn
 
 from mtlkit.nets.base import SharedEncoder
@@ -22,4 +24,4 @@ def mlp(tasks: int, inputs: int = 250, outputs: int = 1, *, shared_layers: int =
 
 def _stack(inputs: int, width: int, layers: int) -> nn.Sequential:
     sizes = [inputs] + [width] * layers
-    return nn.Sequential(*(m for a, b in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(a, b), nn.ReLU())))
+    return nn.Sequential(*(m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), nn.ReLU())))

@@ -32,9 +32,9 @@ class Signal:
 class Rule(nn.Module):
     """Maps a signal to weights, on the signal's device and without synchronising.
 
-    `forward(signal)` returns `(T,)` task weights, which `spread` turns into sample weights by mass, or `(T, B)` weights.
-    Either way equal weighting totals 1, so that one learning rate means the same for all methods. State lives in
-    buffers or in extra state, and is saved and restored with the run.
+    `forward(signal)` returns `(T,)` task weights, which `spread` turns into sample weights by mass, or `(T, B)`
+    weights. Either way equal weighting totals 1, so that one learning rate means the same for all methods. State lives
+    in buffers or in extra state, and is saved and restored with the run.
 
     Args:
         tasks: T >= 1.
@@ -52,7 +52,7 @@ class Rule(nn.Module):
 
 
 def spread(weights: Tensor, mass: Tensor) -> Tensor:
-    """Weights `(T, B)` from task weights `(T,)`: `W[t, i] = w_t M[t, i] / sum_i M[t, i]`; `(T, B)` weights pass through."""
+    """Weights `(T, B)` from task weights `(T,)`: `w_t M[t, i] / sum_i M[t, i]`; weights `(T, B)` pass through."""
     return weights if weights.ndim == 2 else weights[:, None] * _divide(mass, mass.sum(1, keepdim=True))
 
 

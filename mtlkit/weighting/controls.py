@@ -28,8 +28,8 @@ class Oracle(Rule):
 class LabelConsistency(Rule):
     """Equal weighting without the main label of every sample whose labels do not total 1.
 
-    For one-against-rest tasks over all classes: exactly one of a sample's labels is 1, so a flip of the main label shows
-    in their sum, without anything being learnt. With flips in the main task alone it is the oracle.
+    For one-against-rest tasks over all classes: exactly one of a sample's labels is 1, so a flip of the main label
+    shows in their sum, without anything being learnt. With flips in the main task alone it is the oracle.
     """
 
     def forward(self, signal: Signal) -> Tensor:

@@ -17,21 +17,22 @@ UPDATE = ("plain", "look_ahead", "published")
 class SLGrad(Rule):
     """Weights every sample of every task by its alignment (Grégoire et al., arXiv 2306.04519).
 
-    `a[t, i] = max(0, <grad L[t, i], v>)`, `W = a / sum(a)`, where `v` `(P,)` is the gradient of the main task's loss on a
-    reference batch that takes no part in training. Samples whose gradient would raise the reference loss get no weight. If
-    no sample is aligned, all weights are zero and no step is taken. Scale: `W` totals 1, as equal weighting does.
+    `a[t, i] = max(0, <grad L[t, i], v>)`, `W = a / sum(a)`, where `v` `(P,)` is the gradient of the main task's loss on
+    a reference batch that takes no part in training. Samples whose gradient would raise the reference loss get no
+    weight. If no sample is aligned, all weights are zero and no step is taken. Scale: `W` totals 1, as equal weighting
+    does.
 
     Departures from the release: reference and sample gradients are taken at the same current parameters, and one batch
-    gives one update (the release updates twice, first with the weights of the previous batch); the loss is not divided by
-    B again; and all of `(T, B)` comes from one tangent pass. `update="published"` restores the release's behaviour. The
-    paper's text could not be had; where it and the release differ is not known.
+    gives one update (the release updates twice, first with the weights of the previous batch); the loss is not
+    divided by B again; and all of `(T, B)` comes from one tangent pass. `update="published"` restores the release's
+    behaviour. The paper's text could not be had; where it and the release differ is not known.
 
     Args:
         tasks: T >= 1.
         align: `shared` (the encoder's parameters, as released) or `shared_and_main_head`.
         normalisation: `joint` over all pairs, as released; `task`: every task totals 1/T; `task_label`: within a task,
-            every label group keeps its share. A group with no aligned sample keeps its share, spread by mass, in the last
-            two.
+            every label group keeps its share. In the last two, a group with no aligned sample keeps its share, spread
+            by mass.
         group_shares: For `task_label`: the class shares of the `reference` set or of the `batch`.
         strength: `proportional` to the alignment, or its `sign`: keep or drop.
         reference_loss: `mean` over the reference batch, or `class_balanced`: every class of the main task counts alike.
@@ -44,9 +45,9 @@ class SLGrad(Rule):
 
     needs = "alignment"
 
-    def __init__(self, tasks: int, *, align: str = "shared", normalisation: str = "joint", group_shares: str = "reference",
-                 strength: str = "proportional", reference_loss: str = "mean", refresh: int = 1, update: str = "plain",
-                 shuffle: bool = False, seed: int = 0) -> None:  # fmt: skip
+    def __init__(self, tasks: int, *, align: str = "shared", normalisation: str = "joint",
+                 group_shares: str = "reference", strength: str = "proportional", reference_loss: str = "mean",
+                 refresh: int = 1, update: str = "plain", shuffle: bool = False, seed: int = 0) -> None:  # fmt: skip
         super().__init__(tasks)
         one_of("align", align, ALIGN)
         one_of("normalisation", normalisation, NORMALISATION)
