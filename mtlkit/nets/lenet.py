@@ -11,9 +11,9 @@ def lenet(
     """The LeNet of the SLGrad release for 32 x 32 images.
 
     The encoder is Conv(3, 6, 3, padding 2), ReLU, MaxPool, Conv(6, 16, 5), ReLU, MaxPool; every head is
-    Conv(16, 128, 5), ReLU, Linear(512, 84), ReLU, `head_layers - 1` x (Linear(84, 84), ReLU), Linear(84, 1). With ten
-    tasks and `head_layers=2` (the release's `Number_of_Task_Layers`), 2,584 of 1,019,034 parameters are shared. The release ends
-    each head with a sigmoid; ours give logits.
+    Conv(16, 128, 5), ReLU, Linear(512, 84), ReLU, `head_layers - 1` x (Linear(84, 84), ReLU), Linear(84, 1).
+    With ten tasks and `head_layers=2` (the release's `Number_of_Task_Layers`), 2,584 of 1,019,034 parameters are
+    shared. The release ends each head with a sigmoid; ours give logits.
     """
     heads = [nn.Sequential(*_trunk(head_width), *_top(head_layers, head_width, outputs)) for _ in range(tasks)]
     return SharedEncoder(nn.Sequential(*_convolutions(channels)), heads)

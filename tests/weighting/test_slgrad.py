@@ -69,7 +69,7 @@ def test_task_and_label_need_label_groups() -> None:
     seen = signal()
     seen.class_shares = None
     for shares in ("reference", "batch"):
-        with pytest.raises(MtlkitError, match="needs label groups.*use 'task'"):
+        with pytest.raises(MtlkitError, match=r"needs label groups.*use 'task'"):
             weigh(build("slgrad", 3, {"normalisation": "task_label", "group_shares": shares}), seen)
 
 
