@@ -184,12 +184,18 @@ def _draw(options: argparse.Namespace) -> None:
 
 
 def _figures(options: argparse.Namespace) -> None:
-    from mtlkit import drawing, records, studies
+    from mtlkit import claims, drawing, records, studies
+    from mtlkit.tables import write_table
 
-    for folder in sorted(path for path in paths.COMMITTED_RECORDS.glob("*") if path.is_dir()):
-        study = studies.load(folder.name)
-        drawn = drawing.draw_study(study, records.read(folder), paths.FIGURES / study.name, study.committed)
-        print(f"{study.name}: {len(drawn)} files in {(paths.FIGURES / study.name).relative_to(paths.ROOT)}")
+    found = {folder.name: records.read(folder) for folder in sorted(paths.COMMITTED_RECORDS.glob("*"))}
+    for name, mine in found.items():
+        study, folder = studies.load(name), paths.FIGURES / name
+        drawn = drawing.draw_study(study, mine, folder, study.committed)
+        print(f"{name}: {len(mine)} records, {len(drawn)} files in {folder.relative_to(paths.ROOT)}")
+    everything = [record for mine in found.values() for record in mine]
+    for table in claims.claims(everything, paths.PARAMS / "claims.yaml"):
+        write_table(table, paths.FIGURES / "claims", table.caption.partition(":")[0])
+        print(table.caption)
 
 
 def _bench(options: argparse.Namespace) -> None:

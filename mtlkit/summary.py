@@ -1,5 +1,8 @@
 """What a run remembers of its weights."""
 
+import math
+import statistics
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,8 +12,12 @@ EDGES = [0.0, 1e-9, *(2.0**k for k in range(-6, 6)), float("inf")]
 """Histogram bins of a weight relative to an equal share; the first holds exact zeros."""
 
 
+ROWS, NUMBERS = 40, 400
+"""At most so many rows of task weights are kept, and about so many numbers: a record must stay small."""
+
+
 class WeightSummary:
-    """Collects, epoch by epoch, where the weight of a run goes.
+    """Collects, epoch by epoch, where the weight of a run goes. Long runs are averaged over windows of epochs.
 
     Args:
         tasks: T.
@@ -40,10 +47,14 @@ class WeightSummary:
                 self.counts[row] += torch.bincount(bins[mask], minlength=self.counts.shape[1])
 
     def result(self) -> dict[str, Any]:
-        """The part `weights` of a record."""
+        """The part `weights` of a record; `epoch` names the last epoch of every window."""
+        epochs, tasks = len(self.task), len(self.task[0])
+        window = math.ceil(epochs / max(1, min(ROWS, NUMBERS // tasks)))
+        windows = [slice(start, min(start + window, epochs)) for start in range(0, epochs, window)]
         return {
-            "task": [[round(w, 5) for w in row] for row in self.task],
-            "flipped_share": [None if s is None else round(s, 5) for s in self.flipped_share],
+            "epoch": [one.stop for one in windows],
+            "task": [[_mean(column) for column in zip(*self.task[one], strict=True)] for one in windows],
+            "flipped_share": [_mean(self.flipped_share[one]) for one in windows],
             "flipped_fraction": round(self.flipped / max(self.seen, 1), 5),
             "histogram": {"edges": [e if e != float("inf") else None for e in EDGES],
                           "clean": self.counts[0].tolist(), "flipped": self.counts[1].tolist()},
@@ -56,3 +67,8 @@ class WeightSummary:
     def restore(self, state: dict[str, Any]) -> None:
         self.task, self.flipped_share = state["task"], state["flipped_share"]
         self.seen, self.flipped, self.counts = state["seen"], state["flipped"], state["counts"].cpu()
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(statistics.fmean(known), 5) if known else None

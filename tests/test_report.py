@@ -259,6 +259,19 @@ def test_claims_are_corrected_within_their_family(tmp_path, study, records):
     assert "Does the prior help?" in first.caption and "3 hypotheses" in first.notes[0]
 
 
+def test_verdicts_of_claims_rest_on_the_corrected_p_value(tmp_path, study, records):
+    gaps = dict(zip(range(9), np.array([1, 2, -1, 3, 0, 2, -1, 1, 1]) * 0.02, strict=True))
+    for one in records:
+        if one["condition"] == "uniform_0.3":
+            one["evaluations"][-1]["test"]["loss"] = 0.3 + gaps[one["seed"]] * (one["arm"] == "slgrad")
+    claim = COMPARISON | {"arm": "slgrad", "conditions": ["uniform_0.3"]}
+    alone, family = (FAMILY | {"comparisons": [claim] * count} for count in (1, 3))
+    path = write(tmp_path / "claims.yaml", alone=alone, family=family)
+    first, second = claims.claims(records, path, lambda name: study)
+    assert first.numbers["p"].iloc[0] < 0.05 < second.numbers["p_holm"].iloc[0]
+    assert list(first.frame["verdict"]) == ["worse"] and set(second.frame["verdict"]) == {"undecided"}
+
+
 def test_a_claim_without_records_counts_and_has_no_verdict(tmp_path, study, records):
     path = write(tmp_path / "claims.yaml", one=FAMILY)
     (table,) = claims.claims(without(records, "ew", "background_0.6", list(range(9))), path, lambda name: study)

@@ -1,8 +1,13 @@
 """CIFAR-10: damaged and foreign archives, torchvision's folder, preparation."""
 
+import functools
 import hashlib
 import json
 import pickle
+import tarfile
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -165,6 +170,31 @@ def test_prepare_writes_an_archive_that_equals_the_folder(batches):
     written = path.stat().st_mtime_ns
     assert cifar10.prepare(str(batches)) == path and path.stat().st_mtime_ns == written, "nothing is done twice"
     assert {p.name for p in batches.iterdir()} == {"cifar10.npz", "cifar-10-batches-py"}
+
+
+@pytest.fixture
+def server(tmp_path) -> Iterator[str]:
+    """The address at which this machine alone can fetch the files below ``tmp_path``."""
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+def test_prepare_downloads_what_is_missing(batches, server, monkeypatch):
+    from torchvision.datasets import CIFAR10
+
+    packed = batches / "server.tar.gz"
+    with tarfile.open(packed, "w:gz", compresslevel=1) as archive:
+        archive.add(batches / CIFAR10.base_folder, CIFAR10.base_folder)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(CIFAR10, "url", f"{server}/{packed.name}")
+    monkeypatch.setattr(CIFAR10, "tgz_md5", md5(packed))
+    fresh = batches / "deep" / "root"
+    cifar10.prepare(str(fresh))
+    assert cifar10.status(str(fresh))["variant"] == "cifar10-official"
+    assert real(fresh).checksum == real(batches).checksum
 
 
 def test_prepare_leaves_no_half_archive(batches, monkeypatch):

@@ -163,6 +163,7 @@ def test_classification_splits_train_at_the_median_even_where_tanh_saturates(pub
         ({"test": 0}, r"^test is 0.*at least 1"),
         ({"related_std": -1.0}, r"^related_std is -1\.0.*from 0 up"),
         ({"related_std": math.nan}, r"^related_std is nan.*from 0 up"),
+        ({"related_std": math.inf}, r"^related_std is inf.*from 0 up"),
     ],
 )
 def test_a_setting_outside_its_choices_is_an_error(setting, message):
