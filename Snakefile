@@ -1,7 +1,7 @@
 # params -> runs -> records -> tables and figures. `make reproduce` and `make tune` call it.
 #
-# A run is one Papermill execution of a notebook with all seeds of one (condition, arm); seeds whose record is there are
-# not trained again, and one that was stopped goes on from its checkpoint.
+# A run is one Papermill execution of a notebook with a chunk of the seeds of one (condition, arm); seeds whose record is
+# there are not trained again, and one that was stopped goes on from its checkpoint.
 from mtlkit import paths, studies
 
 SCALE = config.get("scale", "quick")
@@ -16,6 +16,7 @@ wildcard_constraints:
     condition="[A-Za-z0-9_.]+",
     arm="[a-z0-9_]+",
     rate="[0-9.]+",
+    seeds="[0-9,]+",
 
 
 localrules: all, tune
@@ -33,7 +34,9 @@ rule tune:
 
 rule draw:
     input:
-        lambda w: [RUNS / "notebooks" / w.study / c / f"{a}.ipynb" for c, a in STUDIES[w.study].cells()],
+        lambda w: [
+            RUNS / "notebooks" / w.study / c / f"{a}-seeds{s}.ipynb" for s, c, a in STUDIES[w.study].executions(SCALE)
+        ],
     output:
         touch(RUNS / "figures" / "{study}" / "done"),
     shell:
@@ -42,11 +45,12 @@ rule draw:
 
 rule cell:
     output:
-        RUNS / "notebooks" / "{study}" / "{condition}" / "{arm}.ipynb",
+        RUNS / "notebooks" / "{study}" / "{condition}" / "{arm}-seeds{seeds}.ipynb",
     resources:
         mem_mb=1000,
     shell:
-        MTLKIT + " cell {wildcards.study} {wildcards.condition} {wildcards.arm} --scale " + SCALE + " -o {output}"
+        MTLKIT + " cell {wildcards.study} {wildcards.condition} {wildcards.arm} --scale " + SCALE
+        + " --seeds {wildcards.seeds} -o {output}"
 
 
 rule choose:

@@ -67,7 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     cell.add_argument("condition")
     cell.add_argument("arm")
     cell.add_argument("--scale", required=True)
-    cell.add_argument("--rate", type=float, help="a learning rate that is being tried out")
+    cell.add_argument("--seeds", help="some of its seeds, such as 0,1,2 (default all)")
+    cell.add_argument("--rate", type=float, help="a learning rate that is being tried out, on the seeds for tuning")
     cell.add_argument("-o", type=Path, required=True, help="the executed notebook")
     cell.set_defaults(command=_cell)
 
@@ -155,6 +156,8 @@ def _cell(options: argparse.Namespace) -> None:
     parameters = study.parameters(options.scale, options.condition, options.arm, options.rate)
     parameters |= {"study": study.name, "condition": options.condition, "arm": options.arm,
                    "runs": str(paths.runs() / options.scale)}  # fmt: skip
+    if options.seeds:
+        parameters["seeds"] = options.seeds
     if options.rate is not None:
         parameters |= {"seeds": str(study.tuning["seeds"]), "evaluations": 1,
                        "runs": str(paths.runs() / options.scale / "tuning")}  # fmt: skip

@@ -20,7 +20,8 @@ class Study:
         name: Of the file.
         experiment: The notebook.
         baseline: The arm that others are compared with.
-        scales: Scale -> overrides of `params/<experiment>.<scale>.yaml`, and `seeds`.
+        scales: Scale -> overrides of `params/<experiment>.<scale>.yaml`, `seeds`, and `chunk`, the number of seeds that
+            one execution of the notebook does (default all).
         conditions: Condition -> `label` and parameters.
         arms: Arm -> `label` and parameters; `conditions` where it is not run in all; `rates_as`, the arm at whose tuned
             learning rate it runs; `rate_factor`, by which the grid of rates is multiplied.
@@ -54,6 +55,13 @@ class Study:
         """All (condition, arm) pairs that are run."""
         return [(c, a) for a, arm in self.arms.items() for c in arm.get("conditions", self.conditions)]
 
+    def executions(self, scale: str) -> list[tuple[str, str, str]]:
+        """All (seeds, condition, arm) that are run, a chunk of seeds after the other."""
+        numbers = self.seeds(scale)
+        size = self.scale(scale).get("chunk", len(numbers))
+        chunks = [",".join(map(str, numbers[start : start + size])) for start in range(0, len(numbers), size)]
+        return [(chunk, condition, arm) for chunk in chunks for condition, arm in self.cells()]
+
     def parameters(self, scale: str, condition: str, arm: str, rate: float | None = None) -> dict[str, Any]:
         """The notebook parameters of one cell: base file, scale, condition, arm, and the learning rate.
 
@@ -85,8 +93,8 @@ class Study:
         return read_yaml(path)["arms"] if path.is_file() else {}
 
 
-NOT_PARAMETERS = ("label", "conditions", "rates_as", "rate_factor")
-"""What an arm or a condition says apart from notebook parameters."""
+NOT_PARAMETERS = ("label", "conditions", "rates_as", "rate_factor", "chunk")
+"""What a scale, an arm or a condition says apart from notebook parameters."""
 
 
 def load(name: str) -> Study:
