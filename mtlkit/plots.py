@@ -72,22 +72,24 @@ def learning_curves(records: Sequence[dict], metric: str = "loss", study: Study 
 def flipped_mass(records: Sequence[dict], study: Study | None = None) -> "Figure":
     """Share of the main task's weight that lies on flipped samples, by epoch; dashed: their share of the samples.
 
+    The dashed line is the median over runs: an arm that trains on the reference set too has fewer flipped samples.
+
     Raises MtlkitError if no record has flipped samples.
     """
 
     def series(record: dict) -> list[tuple[float, float]]:
-        return list(enumerate(record["weights"]["flipped_share"], start=1))
+        return list(zip(record["weights"]["epoch"], record["weights"]["flipped_share"], strict=True))
 
     flipped = [record for record in records if record["weights"]["flipped_fraction"]]
     if not flipped:
         raise MtlkitError("no record has flipped samples, so there is no weight on them to draw.")
     view = View(flipped, study)
     moving = [arm for arm in view.arms if any(detects(view.of(arm, name)) for name in view.conditions)]
-    note = view.left_out(moving, f"within {NEAR} of the dashed line throughout")
+    note = view.left_out(moving, f"within {NEAR} of the share of flipped samples")
     figure = _curves(view, moving or view.arms, series, "weight share of flipped samples", note=note)
     for axes, condition in zip(figure.axes, view.conditions, strict=True):
         fractions = [one["weights"]["flipped_fraction"] for one in flipped if one["condition"] == condition]
-        axes.axhline(float(np.mean(fractions)), color="black", linestyle="--", linewidth=0.8, zorder=5)
+        axes.axhline(float(np.median(fractions)), color="black", linestyle="--", linewidth=0.8, zorder=5)
         axes.set_ylim(bottom=0)
     return figure
 
@@ -124,19 +126,19 @@ def weight_histogram(records: Sequence[dict], study: Study | None = None) -> "Fi
 def task_weights(records: Sequence[dict], study: Study | None = None) -> "Figure":
     """Share of the weight that each task has, by epoch: the main task in black, the others in grey, dashed 1/T.
 
-    Arms with equal shares throughout are named below instead of drawn.
+    Arms whose shares do not change are named below instead of drawn.
     """
     from mtlkit import style
 
     view = View(records, study)
     drawn = [arm for arm in view.arms if any(moves(one) for one in view.of(arm))]
-    figure, grid = style.facets(*view.labels(drawn), sharey=True)
+    figure, grid = style.facets(*view.labels(drawn), sharey="row")
     for (arm, condition), axes in grid.items():
         runs = [shares(one) for one in view.of(arm, condition)]
         if not runs:
             continue
         mean, half = statistics.interval(runs)
-        epochs = np.arange(1, len(mean) + 1)
+        epochs = view.of(arm, condition)[0]["weights"]["epoch"]
         axes.plot(epochs, mean[:, 0], color="black", linewidth=1.3, label="main task", zorder=3)
         axes.fill_between(epochs, (mean - half)[:, 0], (mean + half)[:, 0], color="black", alpha=0.2, linewidth=0)
         for task in range(1, mean.shape[1]):
@@ -144,7 +146,7 @@ def task_weights(records: Sequence[dict], study: Study | None = None) -> "Figure
         axes.axhline(1 / mean.shape[1], color="black", linestyle="--", linewidth=0.7, label="equal share")
     for axes in grid.values():
         axes.set_ylim(bottom=0)
-    style.finish(figure, grid.values(), "epoch", view.left_out(drawn, "equal shares throughout"))
+    style.finish(figure, grid.values(), "epoch", view.left_out(drawn, "constant shares"))
     figure.supylabel("share of the weight")
     return figure
 
@@ -264,6 +266,7 @@ def _curves(
             axes.fill_between(epochs, mean - half, mean + half, color=look["color"], alpha=0.1, linewidth=0)
             everything += mean.tolist()
         axes.grid(axis="y")
+        axes.locator_params(axis="x", integer=True)
         if may_be_log and style.wants_log(np.asarray(everything)):
             style.log_axis(axes, "y")
         if len(view.conditions) > 1:

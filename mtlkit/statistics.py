@@ -3,7 +3,6 @@
 Sources: t intervals and tests as in any textbook; the BCa bootstrap of Efron (1987); Holm (1979).
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -118,19 +117,22 @@ def verdict(result: Difference, margin: float, higher_is_better: bool, p: float 
 
 
 def _t_test(values: np.ndarray) -> float:
-    if np.ptp(values) == 0:  # the statistic is 0/0 or infinite
+    if _equal(values):  # the statistic is 0/0 or infinite
         return float(values[0] == 0)
     return float(stats.ttest_1samp(values, 0.0).pvalue)
 
 
 def _bca(values: np.ndarray) -> tuple[float, float]:
-    if np.ptp(values) == 0:  # the acceleration is 0/0
+    if _equal(values):  # the acceleration is 0/0
         return float(values[0]), float(values[0])
-    with warnings.catch_warnings():  # nearly constant differences: SciPy warns and returns NaN, which the table shows
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        result = stats.bootstrap((values,), np.mean, confidence_level=LEVEL, method="BCa", rng=np.random.default_rng(0))
+    result = stats.bootstrap((values,), np.mean, confidence_level=LEVEL, method="BCa", rng=np.random.default_rng(0))
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
 def _wilcoxon(values: np.ndarray) -> float:
     return float(stats.wilcoxon(values).pvalue) if np.any(values) else 1.0
+
+
+def _equal(values: np.ndarray) -> bool:
+    """Whether values are the same but for rounding."""
+    return bool(np.ptp(values) <= 1e-9 * np.abs(values).max())

@@ -26,7 +26,7 @@ LINES = ["-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1.2, 1, 1.2))]
 ZERO_GAP = 1.5
 """Bin widths between the bar of zero weights and the others."""
 
-TICKS = (0.001, 0.01, 0.1, 1, 10, 100, 1000)
+TICKS = (0.01, 0.1, 1, 10, 100)
 """Of a weight histogram."""
 
 LETTERS_PER_INCH = 20
@@ -112,12 +112,9 @@ def facets(arms: dict[str, str], conditions: dict[str, str], **options: object) 
     if len(arms) > 1 and len(conditions) > 1:
         figure, axes = panels(len(arms), len(conditions), PAGE, 0.6 + 0.72 * len(arms), sharex=True, **options)
         for row, label in zip(axes, arms.values(), strict=True):
-            row[0].set_ylabel(
-                textwrap.fill(label.replace(" + ", "\N{NO-BREAK SPACE}+\N{NO-BREAK SPACE}"), 20),
-                rotation=0,
-                ha="right",
-                va="center",
-            )
+            unbroken = label.replace(" + ", "\N{NO-BREAK SPACE}+\N{NO-BREAK SPACE}")
+            lines = textwrap.fill(unbroken, 20, break_long_words=False)
+            row[0].set_ylabel(lines, rotation=0, ha="right", va="center")
         for top, label in zip(axes[0], conditions.values(), strict=True):
             top.set_title(label)
         return figure, dict(zip(pairs, axes.flat, strict=True))
@@ -199,8 +196,6 @@ def weight_axis(axes: Axes, edges: list[float | None]) -> None:
     """
     inner = np.array([edge for edge in edges[2:] if edge is not None and np.isfinite(edge)])
     ticks = np.array([tick for tick in TICKS if inner[0] <= tick <= inner[-1]])
-    if len(ticks) > 4:
-        ticks = ticks[np.log10(ticks).round() % 2 == 0]
     where = 2 + np.interp(np.log(ticks), np.log(inner), np.arange(len(inner)))
     axes.set_xticks([0.5 - ZERO_GAP, *where], ["0", *(f"{tick:g}" for tick in ticks)])
     axes.axvline(2 + np.interp(0, np.log(inner), np.arange(len(inner))), color="black", linestyle=":", linewidth=0.7)

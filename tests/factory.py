@@ -85,6 +85,7 @@ def record(
         "train_loss": list(0.3 + 0.4 * np.exp(-np.arange(EPOCHS) / 8)),
         "evaluations": evaluations,
         "weights": {
+            "epoch": list(range(1, EPOCHS + 1)),
             "task": task.tolist(),
             "flipped_share": shares.clip(0).tolist() if flipped else [None] * EPOCHS,
             "flipped_fraction": flipped,

@@ -182,7 +182,7 @@ def test_flipped_mass_has_its_dashed_line_and_names_what_it_leaves_out(small):
     for axes, fraction in zip(figure.axes, (0.3, 0.6), strict=True):
         assert [line.get_label() for line in axes.get_lines()][:2] == ["SLGrad, as meant", "oracle + ref"]
         assert list(axes.get_lines()[-1].get_ydata()) == pytest.approx([fraction] * 2)
-    assert figure.legends[0].get_title().get_text().endswith("throughout): EW")
+    assert figure.legends[0].get_title().get_text().replace("\n", " ").endswith("samples): EW")
     with pytest.raises(MtlkitError, match="no record has flipped samples"):
         plots.flipped_mass([factory.record("ew", "none")])
 
@@ -239,3 +239,9 @@ def test_every_arm_looks_different_in_print_and_keeps_its_look():
     records = factory.records(study)
     alone = plots.learning_curves([one for one in records if one["arm"] == "oracle_ref"], "loss", study)
     assert alone.axes[0].get_lines()[0].get_color() == style.COLOURS[2]
+
+
+def test_a_long_legend_takes_few_lines(full):
+    study, _ = full
+    labels = [options["label"] for options in study.arms.values()]
+    assert style.legend_height(labels, style.PAGE) < 0.8 < style.legend_height(labels, style.COLUMN)

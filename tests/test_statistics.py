@@ -55,10 +55,11 @@ def test_what_is_computed_depends_on_the_number_of_seeds(n, tested, resampled):
     assert (result.bca is not None) == resampled == np.isfinite(result.wilcoxon)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(("value", "p"), [(0.0, 1.0), (0.1, 0.0)])
 def test_equal_differences(value, p):
-    result = statistics.difference([value] * 9)
-    assert (result.p, result.half_width, result.bca) == (p, pytest.approx(0), (value, value))
+    result = statistics.difference([value, *[value * (1 + 1e-12)] * 8])
+    assert (result.p, result.half_width, result.bca) == (p, pytest.approx(0, abs=1e-9), (value, value))
 
 
 def test_holm_by_hand():
