@@ -57,8 +57,8 @@ rule choose:
     input:
         lambda w: [
             RUNS / "tuning" / "notebooks" / w.study / c / f"{a}-{rate:g}.ipynb"
-            for rate in STUDIES[w.study].tuning["rates"]
             for a in STUDIES[w.study].tuned_arms()
+            for rate in STUDIES[w.study].rates(a)
             for c in STUDIES[w.study].tuning["conditions"]
         ],
     output:

@@ -38,11 +38,13 @@ def code_hash(weighting: str, network: str, data: str) -> str:
     from mtlkit.weighting import METHODS
 
     package = paths.ROOT / "mtlkit"
-    names = ("tasks", "step", "summary", "training", "data/base", "data/noise", f"data/{data}", "nets/base",
-             "weighting/base")  # fmt: skip
+    names = ["tasks", "step", "summary", "training", "data/base", "data/noise", f"data/{data}", "nets/base",
+             "weighting/base", "engine/reference"]  # fmt: skip
+    if weighting in METHODS and METHODS[weighting].needs == "alignment":
+        names += ["engine/alignment", "engine/forward_mode"]
     chosen = [Path(inspect.getfile(table[name])) for table, name in ((METHODS, weighting), (NETWORKS, network))
               if name in table]  # fmt: skip
-    return _hash_of((*(package / f"{name}.py" for name in names), *chosen, *sorted((package / "engine").glob("*.py"))))
+    return _hash_of((*(package / f"{name}.py" for name in names), *chosen))
 
 
 @cache
@@ -51,10 +53,15 @@ def _hash_of(files: tuple[Path, ...]) -> str:
     for file in files:
         tree = ast.parse(file.read_text()) if file.is_file() else ast.Module([], [])
         for node in ast.walk(tree):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-                node.body = node.body[1:]
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                node.body = [part for part in node.body if not _is_text(part)]
         digest.update(f"{file.name}\n{ast.dump(tree)}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def _is_text(node: ast.stmt) -> bool:
+    """A docstring, of whatever it describes."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def is_stale(record: Mapping[str, Any]) -> bool:

@@ -24,7 +24,8 @@ class Study:
             one execution of the notebook does (default all).
         conditions: Condition -> `label` and parameters.
         arms: Arm -> `label` and parameters; `conditions` where it is not run in all; `rates_as`, the arm at whose tuned
-            learning rate it runs; `rate_factor`, by which the grid of rates is multiplied.
+            learning rate it runs; `rate_factor`, by which the grid of rates is multiplied; `more_rates`, by which it is
+            extended.
         tuning: `rates`, `seeds`, `conditions`, `metric`.
         committed: The scale whose records lie in `figures/records/`.
     """
@@ -87,13 +88,17 @@ class Study:
         """The arms whose learning rate is tuned."""
         return [name for name, arm in self.arms.items() if "rates_as" not in arm]
 
+    def rates(self, arm: str) -> list[float]:
+        """What tuning tries for an arm: the common grid, and more where the best was the last of it."""
+        return sorted([*self.tuning["rates"], *self.arms[arm].get("more_rates", ())])
+
     def tuned(self) -> dict[str, dict[str, Any]]:
         """Arm -> tuned parameters; empty before tuning."""
         path = paths.PARAMS / "tuned" / f"{self.name}.yaml"
         return read_yaml(path)["arms"] if path.is_file() else {}
 
 
-NOT_PARAMETERS = ("label", "conditions", "rates_as", "rate_factor", "chunk")
+NOT_PARAMETERS = ("label", "conditions", "rates_as", "rate_factor", "more_rates", "chunk")
 """What a scale, an arm or a condition says apart from notebook parameters."""
 
 

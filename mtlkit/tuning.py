@@ -3,7 +3,6 @@
 import math
 import os
 import statistics
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import yaml
 
 from mtlkit import paths, records
 from mtlkit.errors import MtlkitError
+from mtlkit.parameters import seeds
 from mtlkit.studies import Study
 from mtlkit.tasks import HIGHER_IS_BETTER
 
@@ -18,19 +18,26 @@ from mtlkit.tasks import HIGHER_IS_BETTER
 def choose(study: Study, folder: Path) -> Path:
     """Write `params/tuned/<study>.yaml` from the records of the tuning runs below `folder`.
 
-    The rate with the best mean of the tuning metric, at the last epoch, over all conditions and seeds is chosen; a run
-    that did not finish counts as worst. All scores are kept in the file.
+    The rate with the best mean of the tuning metric, at the last epoch, over all conditions and seeds is chosen. A rate
+    with a run that did not finish is not. All scores are kept in the file. Where a chosen rate is the first or the last
+    that was tried, this is said: the arm needs `more_rates`.
 
     Raises:
-        MtlkitError: A chosen rate lies on the edge of the grid (the grid must be extended), or runs are missing.
+        MtlkitError: An arm has no rate with all its runs.
     """
     arms, edges = {}, []
+    found = records.read(folder)
     for arm in study.tuned_arms():
-        scores = _scores(study, folder, arm)
+        scores = _scores(study, [record for record in found if record["arm"] == arm], arm)
         best = min(scores, key=lambda rate: (scores[rate], rate))
+        if scores[best] == math.inf:
+            raise MtlkitError(
+                f"no learning rate of {arm} has all its tuning runs below {folder}; `make tune` makes them."
+            )
         if best in (min(scores), max(scores)):
             edges.append(f"{arm} ({best:g})")
-        arms[arm] = {"learning_rate": best, "scores": {f"{rate:g}": round(score, 6) for rate, score in scores.items()}}
+        shown = {f"{rate:g}": round(_sign(study) * score, 6) for rate, score in scores.items() if score < math.inf}
+        arms[arm] = {"learning_rate": best, "scores": shown}
     head = {name: study.tuning[name] for name in ("metric", "seeds", "conditions")}
     path = paths.PARAMS / "tuned" / f"{study.name}.yaml"
     path.parent.mkdir(exist_ok=True)
@@ -38,7 +45,7 @@ def choose(study: Study, folder: Path) -> Path:
     partial.write_text("# Written by `make tune`.\n" + yaml.safe_dump(head | {"arms": arms}, sort_keys=False))
     os.replace(partial, path)
     if edges:
-        print(f"tuned rates on the edge of the grid, which should be extended there: {', '.join(edges)}")
+        print(f"tuned rates at an end of what was tried, to be extended by `more_rates`: {', '.join(edges)}")
     return path
 
 
@@ -46,15 +53,14 @@ def _sign(study: Study) -> int:
     return -1 if HIGHER_IS_BETTER[study.tuning["metric"]] else 1
 
 
-def _scores(study: Study, folder: Path, arm: str) -> dict[float, float]:
-    """Learning rate -> mean score, lower is better."""
-    found: dict[float, list[float]] = {}
-    for record in [r for r in records.read(folder) if r["arm"] == arm]:
-        value: Mapping[str, Any] = record["evaluations"][-1]["tuning"]
-        score = value[study.tuning["metric"]]
-        found.setdefault(record["parameters"]["learning_rate"], []).append(
-            math.inf if score is None else _sign(study) * score
-        )
-    if not found:
-        raise MtlkitError(f"there are no tuning runs of {arm} below {folder}; `make tune` makes them.")
-    return {rate: statistics.fmean(values) for rate, values in sorted(found.items())}
+def _scores(study: Study, found: list[dict[str, Any]], arm: str) -> dict[float, float]:
+    """Learning rate -> mean score, lower is better; infinite where a run is missing, because it did not finish."""
+    runs = [(condition, seed) for condition in study.tuning["conditions"] for seed in seeds(study.tuning["seeds"])]
+    scores = {}
+    for rate in study.rates(arm):
+        rate = records.rounded(rate * study.arms[arm].get("rate_factor", 1))
+        values = {(record["condition"], record["seed"]): record["evaluations"][-1]["tuning"][study.tuning["metric"]]
+                  for record in found if record["parameters"]["learning_rate"] == rate}  # fmt: skip
+        known = [values.get(run) for run in runs]
+        scores[rate] = math.inf if None in known else statistics.fmean(_sign(study) * value for value in known)
+    return scores
