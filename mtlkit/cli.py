@@ -77,7 +77,11 @@ def _parser() -> argparse.ArgumentParser:
     choose.add_argument("--scale", required=True)
     choose.set_defaults(command=_choose)
 
-    bench = commands.add_parser("bench", help="time a step against a plain step", add_help=False)
+    bench = commands.add_parser("bench", help="time and memory of a step, and of the training loop, beside plain ones")
+    bench.add_argument("--quick", action="store_true", help="one cell a network, a few seconds each")
+    bench.add_argument("--only", metavar="NAME", help="one network, or fit for the training loop alone")
+    bench.add_argument("--device", default="cpu", help="auto, cpu (default), cuda, cuda:1")
+    bench.add_argument("-o", type=Path, metavar="FILE", help="write the numbers as JSON")
     bench.set_defaults(command=_bench)
     return parser
 
@@ -202,4 +206,6 @@ def _figures(options: argparse.Namespace) -> None:
 
 
 def _bench(options: argparse.Namespace) -> None:
-    raise MtlkitError("not there yet")
+    from mtlkit.bench import bench
+
+    bench(quick=options.quick, only=options.only, device=options.device, output=options.o)

@@ -1,0 +1,195 @@
+"""What weighting costs beside plain training: `python -m mtlkit bench`.
+
+Every number is a ratio to a plain step on the same batch in the same process: the methods take turns in random order,
+and the median over the repetitions is shown with its quartiles. On the CPU, time is that of this process, so that
+others on the machine matter little; on CUDA it is the wall clock between two synchronisations. Memory is the high-water
+mark of what one step allocates (gradients, activations, temporaries), without parameters and momentum.
+"""
+
+import copy
+import json
+import os
+import random
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median, quantiles
+from textwrap import shorten
+from typing import Any
+
+import torch
+from torch.autograd.profiler import profile
+
+from mtlkit import records
+from mtlkit.bench.steps import PROBLEMS, STEPS, Method, make
+from mtlkit.data.base import Dataset
+from mtlkit.errors import MtlkitError, one_of
+from mtlkit.parameters import RULES
+from mtlkit.step import make_optimizer
+from mtlkit.tasks import Task
+from mtlkit.training import Run, Settings
+from mtlkit.weighting import build
+
+LIMIT = 8e9
+"""Bytes; what would need more is skipped."""
+
+COLUMNS = {
+    "plain step, ms": ("plain", "ms"),
+    "SLGrad, reference B": ("B", "time"),
+    "memory": ("B", "memory"),
+    "SLGrad, reference B/4": ("B/4", "time"),
+    "memory, B/4": ("B/4", "memory"),
+    "per-sample loop, extrapolated": ("loop", "time"),
+    "vmap(grad), reference B/4": ("vmap", "time"),
+}
+
+
+def paired(methods: Mapping[str, Method], seconds: float, device: str, least: int = 5) -> dict[str, list[float]]:
+    """Seconds of every method, by repetition: at least `least`, at most 200, and about `seconds` in all. The methods
+    should have been called before: first calls are slow."""
+
+    def clock() -> float:
+        if device == "cpu":
+            return time.process_time()
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    taken: dict[str, list[float]] = {name: [] for name in methods}
+    end = time.monotonic() + seconds
+    for repetition in range(200):
+        if repetition >= least and time.monotonic() > end:
+            break
+        for name in random.sample(list(methods), len(methods)):
+            start = clock()
+            methods[name]()
+            taken[name].append(clock() - start)
+    return taken
+
+
+def ratio(taken: Mapping[str, list[float]], name: str, times: int = 1) -> list[float]:
+    """Lower quartile, median and upper quartile of `times` the ratio to `plain` within each repetition."""
+    return quantiles([times * a / b for a, b in zip(taken[name], taken["plain"], strict=True)], method="inclusive")
+
+
+def peak_bytes(method: Method, device: str) -> int:
+    """High-water mark of what one call allocates; the second call is measured."""
+    method()
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        method()
+        return torch.cuda.max_memory_allocated(device) - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # the profiler would complain that there is no GPU
+    with profile(profile_memory=True) as events:
+        method()
+    changes = [event for event in events.kineto_results.events() if event.name() == "[memory]"]
+    level = peak = 0
+    for change in sorted(changes, key=lambda event: event.start_ns()):
+        level += change.nbytes()
+        peak = max(peak, level)
+    return peak
+
+
+def measure_step(name: str, count: int, size: int, seconds: float, device: str) -> dict[str, Any]:
+    """One cell, T = `count` and B = `size`: time and memory of each of `STEPS`, or why it was skipped."""
+    row: dict[str, Any] = {"network": name, "tasks": count, "batch": size, "skipped": {}}
+    for key in STEPS:
+        try:
+            small, large = (peak_bytes(make(key, name, count, b, device), device) for b in (8, 16))
+        except RuntimeError as error:  # vmap's, where an operator cannot be batched
+            row["skipped"][key] = f"fails: {shorten(str(error), 120)}"
+        else:
+            if small + (large - small) * (size - 8) / 8 > LIMIT:
+                row["skipped"][key] = f"over {LIMIT / 1e9:g} GB"
+    # The slow ones apart, so that they do not use up the time of the others.
+    for keys, share, least in ((("plain", "B", "B/4"), 0.7, 5), (("plain", "loop", "vmap"), 0.3, 3)):
+        if "plain" not in row["skipped"]:
+            methods = {key: make(key, name, count, size, device) for key in keys if key not in row["skipped"]}
+            peaks = {key: peak_bytes(method, device) for key, method in methods.items()}
+            taken = paired(methods, seconds * share, device, least)
+            for key in methods:
+                times = ratio(taken, key, count * size if key == "loop" else 1)
+                row[key] = {"time": times, "memory": peaks[key] / peaks["plain"], "ms": 1e3 * median(taken[key]),
+                            "repetitions": len(taken[key])}  # fmt: skip
+    return row
+
+
+def measure_fit(name: str, seconds: float, device: str) -> dict[str, Any]:
+    """An epoch of `fit` with equal weighting, without evaluation, beside a loop written by hand."""
+    problem, steps = PROBLEMS[name], 12
+    count, size = problem.cells[0]
+    network = problem.network(count).to(device)
+    samples = problem.batch(count, steps * size, device)
+    optimizer = make_optimizer("sgd", network.parameters(), learning_rate=1e-3)
+
+    def plain() -> None:
+        for index in torch.randperm(len(samples)).to(device).split(size):
+            predictions, targets = network(samples.inputs[index]), samples.targets[:, index]
+            optimizer.zero_grad()
+            torch.stack([problem.loss(p, t) for p, t in zip(predictions, targets, strict=True)]).mean().backward()
+            optimizer.step()
+
+    data = Dataset("random", "random", "", [], "binary", *[samples] * 4, facts={})
+    settings = Settings(epochs=10**6, evaluations=1, batch_size=size, learning_rate=1e-3, device=device)
+    named = [Task(f"task {t}", problem.loss, lambda *_: {}) for t in range(count)]
+    run = Run(copy.deepcopy(network), named, build("ew", count), data, settings)
+    plain()
+    run._epoch()
+    taken = paired({"plain": plain, "fit": run._epoch}, seconds, device)
+    return {"network": name, "tasks": count, "batch": size, "plain": {"ms": 1e3 * median(taken["plain"]) / steps},
+            "fit": {"time": ratio(taken, "fit")}}  # fmt: skip
+
+
+def bench(*, quick: bool = False, only: str | None = None, device: str = "cpu", output: Path | None = None) -> None:
+    """Measure, print tables row by row, and write all numbers to `output` as JSON.
+
+    Args:
+        quick: One cell a network, and less time for each.
+        only: An entry of `PROBLEMS`, or `fit` for the training loop alone.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`.
+        output: The JSON file.
+    """
+    device = RULES["device"]("device", device)
+    if only is not None:
+        one_of("only", only, [*PROBLEMS, "fit"])
+    if output is not None:
+        try:
+            output.touch()
+        except OSError as error:
+            raise MtlkitError(f"{output} cannot be written ({error.strerror}).") from None
+    torch.set_num_threads(1)
+    about = records.environment(device, 1) | {"load": os.getloadavg()[0]}
+    print(f"torch {about['torch']}, {about['device']}, 1 thread, machine load {about['load']:.1f}. Time and memory are")
+    print("ratios to a plain step: median (lower to upper quartile).\n")
+    seconds, rows = 3 if quick else 15, []
+    if only != "fit":
+        _print(["network", "T", "B", *COLUMNS], head=True)
+    for name, problem in PROBLEMS.items():
+        for cell in problem.cells[: 1 if quick else None]:
+            if only in (None, name):
+                rows.append(measure_step(name, *cell, seconds, device))
+                _print([name, *cell, *(_shown(rows[-1], *column) for column in COLUMNS.values())])
+    if only in (None, "fit"):
+        print("\nAn epoch of `fit`, equal weighting, beside a loop written by hand.\n")
+        _print(["network", "T", "B", "by hand, ms a step", "`fit`"], head=True)
+        for name in ("lenet", "mlp"):
+            rows.append(measure_fit(name, seconds, device))
+            _print([name, *PROBLEMS[name].cells[0], _shown(rows[-1], "plain", "ms"), _shown(rows[-1], "fit", "time")])
+    if output is not None:
+        about["load_after"] = os.getloadavg()[0]
+        output.write_text(json.dumps(records.rounded({"environment": about, "rows": rows}), indent=1) + "\n")
+
+
+def _shown(row: Mapping[str, Any], key: str, what: str) -> str:
+    if key not in row:
+        return row["skipped"].get(key, "-")
+    if what != "time":
+        return f"{row[key][what]:.3g}"
+    low, middle, high = (f"{quartile:.3g}" for quartile in row[key][what])
+    return f"{middle} ({low} to {high})"
+
+
+def _print(cells: list[object], *, head: bool = False) -> None:
+    print(f"| {' | '.join(map(str, cells))} |", flush=True)
+    if head:
+        print(f"|{' --- |' * len(cells)}", flush=True)

@@ -1,0 +1,148 @@
+"""What is compared: networks with random data, and one step of training by every method."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtlkit import nets, tasks
+from mtlkit.data.base import Samples, generator
+from mtlkit.engine import reference_pass
+from mtlkit.engine.reference import Loss
+from mtlkit.step import Step, guarded_step, make_optimizer
+from mtlkit.weighting import build
+
+Method = Callable[[], Any]
+"""Something to measure; what it allocates is gone at its end, gradients included."""
+
+
+def encoder_decoder(tasks: int, width: int = 32) -> nets.SharedEncoder:
+    """Dense prediction: batch normalisation in the encoder and in every head, so that the heads mix samples."""
+
+    def block(i: int, o: int) -> list[nn.Module]:
+        return [nn.Conv2d(i, o, 3, padding=1, bias=False), nn.BatchNorm2d(o), nn.ReLU()]
+
+    encoder = [*block(3, width), nn.MaxPool2d(2), *block(width, 2 * width), nn.MaxPool2d(2),
+               *block(2 * width, 4 * width)]  # fmt: skip
+    heads = [nn.Sequential(*block(4 * width, width), *block(width, width), nn.Conv2d(width, 1, 1),
+                           nn.Upsample(scale_factor=4, mode="bilinear")) for _ in range(tasks)]  # fmt: skip
+    return nets.SharedEncoder(nn.Sequential(*encoder), heads)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A network for T tasks, its loss, the shape of one input and of one target, and the cells (T, B) to measure."""
+
+    network: Callable[[int], nets.SharedEncoder]
+    loss: Loss
+    shape: tuple[int, ...]
+    target: tuple[int, ...]
+    cells: list[tuple[int, int]]
+
+    def batch(self, tasks: int, size: int, device: str = "cpu", seed: int = 0) -> Samples:
+        """Random inputs `(B, *shape)`, and targets `(T, B, *target)` in {0, 1}."""
+        draws = generator(seed, "bench")
+        inputs = torch.randn(size, *self.shape, generator=draws)
+        return Samples(inputs, torch.randint(2, (tasks, size, *self.target), generator=draws).float()).to(device)
+
+
+IMAGE = (3, 32, 32)
+GRID = [(10, 64), *((t, b) for t in (2, 10, 40) for b in (16, 64, 256) if (t, b) != (10, 64))]
+PROBLEMS = {
+    "lenet": Problem(nets.lenet, tasks.binary_loss, IMAGE, (), GRID),
+    "light_lenet": Problem(nets.light_lenet, tasks.binary_loss, IMAGE, (), GRID),
+    "mlp": Problem(lambda t: nets.mlp(t, head_width=64), tasks.squared_error, (250,), (), [(2, 64)]),
+    "resnet18": Problem(nets.resnet18, tasks.binary_loss, IMAGE, (), [(3, 32), (3, 64)]),
+    "encoder_decoder": Problem(encoder_decoder, tasks.squared_error, (3, 64, 64), (1, 64, 64), [(3, 16)]),
+}
+"""The first cell of each is the one for a quick look."""
+
+
+def plain_step(network: nn.Module, loss: Loss, batch: Samples) -> Method:
+    """Equal weighting as one would write it by hand."""
+    optimizer = make_optimizer("sgd", network.parameters(), learning_rate=1e-3)
+
+    def step() -> None:
+        predictions = network(batch.inputs)
+        torch.stack([loss(p, t) for p, t in zip(predictions, batch.targets, strict=True)]).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def weighted_step(network: nn.Module, loss: Loss, batch: Samples, reference: Samples, rule: str = "slgrad") -> Method:
+    """One of our methods."""
+    optimizer = make_optimizer("sgd", network.parameters(), learning_rate=1e-3)
+    step = Step(network, [loss] * len(batch.targets), build(rule, len(batch.targets)))
+
+    def whole() -> None:
+        guarded_step(optimizer, step(batch, reference).skip)
+        optimizer.zero_grad()
+        step.load_state_dict(step.state_dict() | {"direction": None})  # the memory of the next step counts it again
+
+    return whole
+
+
+def vmap_step(network: nn.Module, loss: Loss, batch: Samples, reference: Samples) -> Method:
+    """SLGrad from the explicit gradients of all samples, by `vmap(grad)`, task after task."""
+    optimizer = make_optimizer("sgd", network.parameters(), learning_rate=1e-3)
+    shared = dict(network.encoder.named_parameters())
+    main = torch.full_like(reference.mass[0], 1 / len(reference))
+
+    def gradients(head: nn.Module, targets: Tensor) -> dict[str, Tensor]:
+        def one(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+            return loss(head(torch.func.functional_call(network.encoder, parameters, (x[None],))), y[None])[0]
+
+        detached = {name: parameter.detach() for name, parameter in shared.items()}
+        return torch.func.vmap(torch.func.grad(one), (None, 0, 0))(detached, batch.inputs, targets)
+
+    def step() -> None:
+        v = reference_pass(network, [loss], reference.inputs, reference.targets, list(shared.values()), main)
+        each = (gradients(head, y).values() for head, y in zip(network.heads, batch.targets, strict=True))
+        rows = [sum(g.flatten(1) @ d.flatten() for g, d in zip(gs, v, strict=True)) for gs in each]
+        weights = torch.stack(rows).clamp_min(0)
+        matrix = torch.stack([loss(p, t) for p, t in zip(network(batch.inputs), batch.targets, strict=True)])
+        (weights / weights.sum() * matrix).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def one_of_the_loop(network: nn.Module, loss: Loss, batch: Samples) -> Method:
+    """What the SLGrad release does T x B times a step: a backward pass, a copy of the shared gradients, a product. Its
+    T forward passes and two updates are left out."""
+    shared = list(network.shared_parameters())
+    direction = [torch.randn_like(parameter) for parameter in shared]
+    losses = loss(network.heads[0](network.encoder(batch.inputs)), batch.targets[0])
+
+    def one() -> None:
+        losses[0].backward(retain_graph=True)
+        gradient = copy.deepcopy([parameter.grad for parameter in shared])
+        sum((g * v).sum() for g, v in zip(gradient, direction, strict=True)).item()
+        network.zero_grad()
+
+    return one
+
+
+STEPS: dict[str, tuple[Callable[..., Method], float | None]] = {
+    "plain": (plain_step, None),
+    "B": (weighted_step, 1),
+    "B/4": (weighted_step, 0.25),
+    "loop": (one_of_the_loop, None),
+    "vmap": (vmap_step, 0.25),
+}
+"""What is compared, and the size of its reference batch as a share of B."""
+
+
+def make(key: str, name: str, count: int, size: int, device: str = "cpu") -> Method:
+    """An entry of `STEPS` for an entry of `PROBLEMS` with T = `count` and B = `size`, and fresh parameters."""
+    (step, share), problem = STEPS[key], PROBLEMS[name]
+    torch.manual_seed(0)
+    network = problem.network(count).to(device)
+    reference = [] if share is None else [problem.batch(count, round(size * share), device, seed=1)]
+    return step(network, problem.loss, problem.batch(count, size, device), *reference)
