@@ -1,5 +1,5 @@
 # Short doors to what lies below; every one of them first builds .venv from environment.yml, once.
-# A Python other than `python3` builds it with, say, `make BASE_PYTHON=python3.12`; ARGS is handed on to papermill or pytest.
+# A Python other than `python3` builds it with, say, `make BASE_PYTHON=python3.12`; ARGS is handed on to papermill, pytest or the benchmark.
 
 BASE_PYTHON ?= python3
 PYTHON      := .venv/bin/python
@@ -57,7 +57,7 @@ lab: $(INSTALLED) ## open the notebooks in JupyterLab
 	$(PYTHON) -m jupyter lab notebooks
 
 bench: $(INSTALLED) ## time one step of every method against a plain step
-	$(PYTHON) -m mtlkit bench
+	$(PYTHON) -m mtlkit bench $(ARGS)
 
 pins: ## print the pinned requirements
 	@$(PINS)
