@@ -1,7 +1,6 @@
 """`python -m mtlkit`: run, data, records, cell, choose, draw, figures, show, bench."""
 
 import argparse
-import csv
 import json
 import shutil
 import sys
@@ -135,12 +134,19 @@ def _records(options: argparse.Namespace) -> None:
         raise MtlkitError(f"there are no records below {options.folder}.")
     if options.action == "export":
         frame = records.to_frame(found)
-        frame.to_csv(options.o, index=False, quoting=csv.QUOTE_MINIMAL)
+        try:
+            frame.to_csv(options.o, index=False)
+        except OSError as error:
+            raise MtlkitError(f"{options.o} cannot be written ({error}).") from None
         print(f"{len(frame)} rows from {len(found)} records written to {options.o}")
         return
-    for record in found:
-        if not record["study"]:
-            raise MtlkitError(f"record {record['id']} belongs to no study; only records of studies are adopted.")
+    belong = {record["study"] for record in found}
+    if "" in belong:
+        raise MtlkitError("a record there belongs to no study; only the records of a study are adopted.")
+    if len(belong) > 1:
+        raise MtlkitError(
+            f"the records there belong to several studies: {', '.join(sorted(belong))}; adopt one at a time."
+        )
     target = paths.COMMITTED_RECORDS / found[0]["study"]
     partial = target.with_name(f".{target.name}.part")
     shutil.rmtree(partial, ignore_errors=True)

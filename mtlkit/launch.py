@@ -34,6 +34,8 @@ def execute(experiment: str, output: Path, parameters: Mapping[str, Any], *, sho
         raise MtlkitError(f"there is no notebook {experiment!r}{suggestion(experiment, known)}; there are "
                           f"{', '.join(known)}.")  # fmt: skip
     names_known(parameters, papermill.inspect_notebook(str(source)))
+    if output.is_dir():
+        raise MtlkitError(f"{output} is a folder; the executed notebook needs the name of a file.")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         partial = output.with_name(f".{output.stem}.{os.getpid()}.ipynb")

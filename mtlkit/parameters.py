@@ -3,6 +3,7 @@
 import ast
 import math
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -56,13 +57,14 @@ def checked(values: Mapping[str, Any], types: Mapping[str, type]) -> Parameters:
 
 
 def seeds(text: str) -> list[int]:
-    """`"3"`, `"0-8"`, `"0,2,5-7"` as a list of numbers."""
+    """`"3"`, `"0-8"`, `"0,2,5-7"` as a list of numbers of at most six digits."""
     numbers: list[int] = []
     for part in str(text).split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
+        match = re.fullmatch(r"\s*(\d{1,6})(?:\s*-\s*(\d{1,6}))?\s*", part)
         if not match or (match[2] and int(match[2]) < int(match[1])):
+            shown = textwrap.shorten(str(text), 60)
             raise MtlkitError(
-                f"seeds is {text!r}, which is not a list of whole numbers and ranges such as 0-8 or 0,3,5."
+                f"seeds is {shown!r}, which is not a list of whole numbers and ranges such as 0-8 or 0,3,5."
             )
         numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
     return numbers
@@ -81,7 +83,7 @@ def _typed(name: str, value: Any, kind: type) -> Any:
     if kind in (int, float) and not isinstance(value, bool) and isinstance(value, int | float | str):
         try:
             number = float(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             number = math.nan
         if math.isfinite(number) and (kind is float or number == int(number)):
             return kind(number)
@@ -166,6 +168,7 @@ RULES: dict[str, Callable[[str, Any], Any]] = {
     "reference_share": _range(0, 1, below=True),
     "main_class": _range(0, 9),
     "shared_layers": _range(0),
+    "related_std": _range(0),
     **{name: _COUNT for name in ("tasks", "epochs", "batch_size", "reference_batch", "refresh", "evaluations",
                                  "threads", "k", "head_layers", "head_width", "shared_width", "input_dimension",
                                  "output_dimension")},

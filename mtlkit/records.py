@@ -55,8 +55,19 @@ def _hash_of(files: tuple[Path, ...]) -> str:
         for node in ast.walk(tree):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
                 node.body = [part for part in node.body if not _is_text(part)]
-        digest.update(f"{file.name}\n{ast.dump(tree)}\n".encode())
+        digest.update(f"{file.name}\n{_shape(tree)}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def _shape(node: Any) -> str:
+    """What `ast.dump` says, without empty fields: newer versions of Python add some."""
+    if isinstance(node, list):
+        return f"[{','.join(map(_shape, node))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = {name: getattr(node, name, None) for name in node._fields}
+    shown = (f"{name}={_shape(value)}" for name, value in fields.items() if value not in (None, []))
+    return f"{type(node).__name__}({','.join(shown)})"
 
 
 def _is_text(node: ast.stmt) -> bool:
@@ -132,7 +143,8 @@ def load(path: Path) -> dict[str, Any]:
         record = json.loads(path.read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise MtlkitError(f"{path} is not a record ({type(error).__name__}); delete it and run again.") from None
-    needed = {"schema", "id", "experiment", "parameters", "seed", "data", "evaluations", "weights", "code"}
+    needed = {"schema", "id", "experiment", "study", "condition", "arm", "parameters", "seed", "data", "evaluations",
+              "weights", "cost", "environment", "code"}  # fmt: skip
     if not isinstance(record, dict) or record.get("schema") != SCHEMA or not needed <= record.keys():
         raise MtlkitError(f"{path} is not a record of schema {SCHEMA}; delete it and run again.")
     return record

@@ -72,9 +72,9 @@ class Study:
             arm: One of `arms`.
             rate: A rate that is being tried; None takes the tuned one, or the base file's before tuning.
         """
+        chosen, overrides = self.arms[arm], self.scale(scale)
         base = read_yaml(paths.PARAMS / f"{self.experiment}.{scale}.yaml")
-        chosen = self.arms[arm]
-        parts = (base, self.scale(scale), self.conditions[condition], chosen)
+        parts = (base, overrides, self.conditions[condition], chosen)
         merged = {key: value for part in parts for key, value in part.items() if key not in NOT_PARAMETERS}
         factor = chosen.get("rate_factor", 1)
         if rate is None:
@@ -108,9 +108,10 @@ def load(name: str) -> Study:
     if not path.is_file():
         raise MtlkitError(f"there is no study {name!r}; there are {', '.join(names())}.")
     content = read_yaml(path)
-    missing = {"experiment", "baseline", "scales", "conditions", "arms", "tuning"} ^ content.keys()
-    if missing:
-        raise MtlkitError(f"{path.name} lacks or should not have: {', '.join(sorted(missing))}.")
+    needed = {"experiment", "baseline", "scales", "conditions", "arms", "tuning"}
+    wrong = (needed - content.keys()) | (content.keys() - needed - {"committed"})
+    if wrong:
+        raise MtlkitError(f"{path.name} lacks or should not have: {', '.join(sorted(wrong))}.")
     return Study(name, **content)
 
 

@@ -42,7 +42,7 @@ def test_form(path: Path) -> None:
     text = json.dumps(notebook)
     assert not re.search(r"/(home|root|tmp|work|Users)/", text), "a machine's path"
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    assert ["parameters"] == tags(code[0])
+    assert tags(code[0]) == ["parameters"]
     for cell in code[1:]:
         source = "".join(cell["source"])
         assert len(source.splitlines()) <= 20 and "class " not in source

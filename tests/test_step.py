@@ -1,6 +1,8 @@
 """One update: gradients, scale, what is skipped, and use without our training loop."""
 
 import copy
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -199,6 +201,23 @@ def test_own_model_loss_and_loader(name: str) -> None:
         means.append(outcome.losses.mean().item())
     if name != "label_consistency":  # needs labels
         assert means[-1] < 0.7 * means[0]
+
+
+def test_example_of_the_readme() -> None:
+    """The lines for the reader's own model run as they stand, and learn."""
+    torch.manual_seed(0)
+    text = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", text.partition("### On your own model")[2], re.DOTALL)[:1]
+    x, x_ref = torch.randn(30, 20, 4), torch.randn(30, 8, 4)
+    own = {"my_encoder": nn.Sequential(nn.Linear(4, 16), nn.Tanh()), "head_a": nn.Linear(16, 1),
+           "head_b": nn.Linear(16, 1), "loss_a": squared_error, "loss_b": squared_error}  # fmt: skip
+    for name, inputs in (("loader", x), ("reference_loader", x_ref)):
+        own[name] = [(batch, torch.stack([batch[:, :1].sin(), batch[:, 1:2]])) for batch in inputs]
+    with torch.no_grad():
+        before = squared_error(own["head_a"](own["my_encoder"](x[0])), x[0][:, :1].sin()).mean()
+    exec(example, own)
+    assert own["outcome"].losses[0].mean() < 0.5 * before
+    assert len(example.splitlines()) < 20
 
 
 def test_what_is_missing_is_said() -> None:

@@ -1,5 +1,7 @@
 """What a run remembers of its weights."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -42,7 +44,7 @@ def test_histogram_covers_the_last_quarter() -> None:
         counts = [0] * (len(edges) - 1)
         for epoch in (6, 7):
             for w, f in zip(weights[epoch][:, 0].flatten().tolist(), flipped[epoch].flatten().tolist(), strict=True):
-                inside = [low <= w * 8 < high for low, high in zip(edges, edges[1:], strict=False)]
+                inside = [low <= w * 8 < high for low, high in pairwise(edges)]
                 counts[inside.index(True)] += f == wanted
         assert histogram[kind] == counts
         assert counts[0] > 0, "exact zeros have a bin of their own"
@@ -53,6 +55,17 @@ def test_histogram_covers_the_last_quarter() -> None:
 def test_length_of_the_last_quarter(epochs: int, counted: int) -> None:
     made = summary(epochs=epochs)[0]
     assert int(made.counts.sum()) == counted * 5 * 4
+
+
+@pytest.mark.parametrize(("epochs", "tasks", "rows"), [(40, 10, 40), (41, 10, 21), (300, 10, 38), (300, 40, 10)])
+def test_long_runs_are_averaged_over_windows(epochs: int, tasks: int, rows: int) -> None:
+    made, weights, _ = summary(epochs=epochs, tasks=tasks, batch=2)
+    result = made.result()
+    assert len(result["epoch"]) == len(result["task"]) == len(result["flipped_share"]) == rows
+    assert result["epoch"][-1] == epochs
+    for first, last, row in zip([0, *result["epoch"]], result["epoch"], result["task"], strict=False):
+        wanted = torch.stack(weights[first:last]).double().sum(3).mean((0, 1))
+        assert row == pytest.approx(wanted.tolist(), abs=1e-5)
 
 
 def test_no_flips_and_no_weight() -> None:
@@ -70,9 +83,8 @@ def test_equal_weights_fall_into_one_bin_whatever_the_sizes(tasks: int, batch: i
     made = WeightSummary(tasks, batch, 1)
     equal = torch.full((1, tasks, batch), 1 / tasks) / batch
     made.add(equal, torch.zeros(1, batch, dtype=torch.bool), 1)
-    assert made.counts[0].nonzero().item() == [
-        low <= 1 < high for low, high in zip(EDGES, EDGES[1:], strict=False)
-    ].index(True)
+    holds_one = [low <= 1 < high for low, high in pairwise(EDGES)]
+    assert made.counts[0].nonzero().item() == holds_one.index(True)
 
 
 def test_state() -> None:

@@ -70,7 +70,7 @@ def test_learns_a_separable_problem(name: str) -> None:
 
     data = Dataset("toy", "toy", "0", ["a", "b"], "binary", *(separable(n) for n in (160, 40, 40, 200)), facts={})
     history = run((data, problem()[1]), name, epochs=8, reference_batch=16).fit()
-    assert history["evaluations"][-1]["test"]["accuracy"] > 0.9
+    assert history["evaluations"][-1]["test"]["accuracy"] > 0.85
     assert history["train_loss"][-1] < 0.7 * history["train_loss"][0]
     assert [len(history[key]) for key in ("train_loss", "epoch_seconds", "evaluations")] == [8, 8, 8]
     assert "tasks_loss" in history["evaluations"][-1]["tuning"]

@@ -41,7 +41,7 @@ def check(problem: zoo.Problem, *, main_head: bool = False, path: str = "auto") 
     torch.manual_seed(7)
     scores = zoo.loop_scores(oracle, wanted, direction)
     fresh = copy.deepcopy(oracle)
-    for (name, buffer), kept in zip(fresh.network.named_buffers(), before.values(), strict=True):
+    for buffer, kept in zip(fresh.network.buffers(), before.values(), strict=True):
         buffer.copy_(kept)
     torch.manual_seed(7)
     matrix = zoo.matrix(fresh)

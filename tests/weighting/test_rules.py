@@ -128,7 +128,7 @@ def test_state_survives(name: str, options: dict, steps: int) -> None:
     for _ in range(steps):
         rule(seen)
     torch.save(rule.state_dict(), file)
-    resumed = build(name, 3, options | {"seed": 4})
+    resumed = build(name, 3, options | {"seed": 5})  # nothing is left to the seed
     resumed.load_state_dict(torch.load(io.BytesIO(file.getvalue()), weights_only=True))
     for _ in range(3):
         assert torch.equal(weigh(rule, seen), weigh(resumed, seen))

@@ -1,0 +1,138 @@
+"""Studies: cells, parameters, and what is wrong with a file."""
+
+from pathlib import Path
+
+import pytest
+
+from mtlkit import paths, studies
+from mtlkit.errors import MtlkitError
+
+BASE = "epochs: 8\nlearning_rate: 0.04\nsource: builtin\n"
+STUDY = """
+experiment: toy
+baseline: ew
+scales:
+  quick: {seeds: 0-1}
+  desk: {seeds: "0,4-5", epochs: 40, source: real}
+conditions:
+  none: {label: no noise, noise: 0.0}
+  some: {label: some noise, noise: 0.3, source: auto}
+arms:
+  ew: {label: EW, weighting: ew}
+  slow: {label: slow, weighting: slgrad, rate_factor: 16, source: digits}
+  control: {label: a control, weighting: main, rates_as: slow, conditions: [some]}
+tuning: {rates: [0.1, 0.2], seeds: 0-1, conditions: [some], metric: loss}
+"""
+
+
+@pytest.fixture
+def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of parameters with one study, in place of the project's."""
+    monkeypatch.setattr(paths, "PARAMS", tmp_path)
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "small.yaml").write_text(STUDY)
+    for scale in ("quick", "desk"):
+        (tmp_path / f"toy.{scale}.yaml").write_text(BASE)
+    return tmp_path
+
+
+def test_cells(params: Path) -> None:
+    study = studies.load("small")
+    assert study.name == "small" and studies.names() == ["small"]
+    assert sorted(study.cells()) == [
+        ("none", "ew"),
+        ("none", "slow"),
+        ("some", "control"),
+        ("some", "ew"),
+        ("some", "slow"),
+    ]
+    assert study.seeds("quick") == [0, 1] and study.seeds("desk") == [0, 4, 5]
+    assert study.label("slow") == "slow" and study.label("some") == "some noise"
+    assert study.tuned_arms() == ["ew", "slow"]
+
+
+def test_executions_do_a_chunk_of_seeds_each(params: Path) -> None:
+    study = studies.load("small")
+    assert {seeds for seeds, *_ in study.executions("desk")} == {"0,4,5"}
+    study.scales["desk"]["chunk"] = 2
+    executions = study.executions("desk")
+    assert sorted(executions) == sorted((seeds, c, a) for seeds in ("0,4", "5") for c, a in study.cells())
+    assert "chunk" not in study.parameters("desk", "none", "ew")
+
+
+def test_later_parts_win(params: Path) -> None:
+    """Base file, then scale, then condition, then arm."""
+    study = studies.load("small")
+    wanted = {"epochs": 8, "source": "builtin", "noise": 0.0, "weighting": "ew", "seeds": "0-1", "learning_rate": 0.04}
+    assert study.parameters("quick", "none", "ew") == wanted
+    assert study.parameters("desk", "none", "ew")["source"] == "real"
+    assert study.parameters("desk", "none", "ew")["epochs"] == 40
+    assert study.parameters("desk", "some", "ew")["source"] == "auto"
+    assert study.parameters("desk", "some", "slow")["source"] == "digits"
+
+
+def test_learning_rates(params: Path) -> None:
+    study = studies.load("small")
+
+    def rate(arm: str, *given: float) -> float:
+        return study.parameters("quick", "some", arm, *given)["learning_rate"]
+
+    assert [rate("ew"), rate("slow"), rate("control")] == [0.04, 0.64, 0.04], "before tuning the base file's"
+    assert [rate("ew", 0.1), rate("slow", 0.1), rate("control", 0.1)] == [0.1, 1.6, 0.1], "one that is tried"
+    (params / "tuned").mkdir()
+    (params / "tuned" / "small.yaml").write_text("arms: {ew: {learning_rate: 0.2}, slow: {learning_rate: 3.2}}")
+    assert [rate("ew"), rate("slow"), rate("control")] == [0.2, 3.2, 3.2], (
+        "the tuned one, or the arm's named in rates_as"
+    )
+
+
+def test_unknown_names(params: Path) -> None:
+    with pytest.raises(MtlkitError, match="there is no study 'smal'; there are small"):
+        studies.load("smal")
+    with pytest.raises(MtlkitError, match="study small has no scale 'paper'; it has quick, desk"):
+        studies.load("small").parameters("paper", "none", "ew")
+    with pytest.raises(MtlkitError, match="study small has no scale 'big'"):
+        studies.load("small").seeds("big")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("baseline: ew\n", "", r"small\.yaml lacks or should not have: baseline"),
+        ("baseline: ew\n", "baseline: ew\nrates: [1]\n", r"small\.yaml lacks or should not have: rates"),
+        (STUDY, "- a\n- b\n", r"small\.yaml does not hold `name: value` lines"),
+        (STUDY, "a: [1", r"small\.yaml cannot be read as YAML"),
+        (STUDY, "", r"small\.yaml does not hold"),
+    ],
+)
+def test_wrong_file(params: Path, old: str, new: str, message: str) -> None:
+    (params / "studies" / "small.yaml").write_text(STUDY.replace(old, new))
+    with pytest.raises(MtlkitError, match=message):
+        studies.load("small")
+
+
+def test_committed_scale_can_be_given(params: Path) -> None:
+    assert studies.load("small").committed == "desk"
+    (params / "studies" / "small.yaml").write_text(STUDY + "committed: quick\n")
+    assert studies.load("small").committed == "quick"
+
+
+def test_missing_base_file(params: Path) -> None:
+    (params / "toy.quick.yaml").unlink()
+    with pytest.raises(MtlkitError, match=r"toy\.quick\.yaml cannot be read as YAML \(FileNotFoundError\)"):
+        studies.load("small").parameters("quick", "none", "ew")
+
+
+@pytest.mark.parametrize("name", studies.names())
+def test_own_studies_hang_together(name: str) -> None:
+    study = studies.load(name)
+    assert study.baseline in study.arms
+    assert (paths.NOTEBOOKS / f"{study.experiment}.ipynb").is_file()
+    assert study.committed in study.scales
+    for condition, arm in study.cells():
+        assert condition in study.conditions
+        assert study.arms[arm].get("rates_as", arm) in study.tuned_arms()
+    assert set(study.tuning) == {"rates", "seeds", "conditions", "metric"}
+    assert set(study.tuning["conditions"]) <= set(study.conditions)
+    labels = [part["label"] for part in (*study.arms.values(), *study.conditions.values())]
+    assert len(set(labels)) == len(labels)
