@@ -56,7 +56,8 @@ def run(experiment: str, p: Parameters, seed: int, problem: Problem) -> dict[str
         record = _train(experiment, p, seed, data, network, checkpoint, f"{name} {code}")
         record |= {"id": name.split("-")[1], "data": facts, "code": code}
         records.write(records.rounded(record), path)
-        checkpoint.unlink(missing_ok=True)
+        for left in checkpoint.parent.glob(f"{checkpoint.name}*"):  # with what a killed run was writing
+            left.unlink(missing_ok=True)
     return records.load(path)
 
 

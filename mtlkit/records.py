@@ -121,7 +121,7 @@ def write(record: Mapping[str, Any], path: Path) -> None:
     text = json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n"
     if len(text) > MAXIMUM_BYTES:
         raise MtlkitError(f"the record {path.name} would have {len(text)} bytes; at most {MAXIMUM_BYTES} are allowed.")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(text)

@@ -199,7 +199,13 @@ def make_optimizer(name: str, parameters: Iterable[Tensor], *, learning_rate: fl
 
 
 def guarded_step(optimizer: Optimizer, skip: Tensor) -> None:
-    """`optimizer.step()` unless `skip`, decided on the device; the optimizer's state stays as it was too."""
+    """`optimizer.step()` unless `skip`, decided on the device; the optimizer's state stays as it was too.
+
+    Raises:
+        MtlkitError: The optimizer was not made with `fused=True`, the form that can leave out an update.
+    """
+    if not optimizer.defaults.get("fused"):
+        raise MtlkitError("a step can be left out on the device by a fused optimizer only; make it with fused=True.")
     optimizer.grad_scale, optimizer.found_inf = None, skip.to(torch.float32)
     optimizer.step()
     del optimizer.grad_scale, optimizer.found_inf

@@ -42,7 +42,8 @@ class WeightSummary:
         self.seen += flipped.numel()
         self.flipped += int(flipped.sum())
         if epoch >= self.from_epoch:
-            bins = torch.bucketize(main * self.share, torch.tensor(EDGES[1:-1], dtype=torch.float64), right=True)
+            relative = main * self.share * (1 + 1e-6)  # an equal share lies at an edge: no rounding below it
+            bins = torch.bucketize(relative, torch.tensor(EDGES[1:-1], dtype=torch.float64), right=True)
             for row, mask in enumerate((~flipped, flipped)):
                 self.counts[row] += torch.bincount(bins[mask], minlength=self.counts.shape[1])
 

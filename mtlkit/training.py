@@ -138,7 +138,7 @@ def class_shares(samples: Samples, classes: int) -> Tensor:
     """`(T, C)`, the share of each of C label groups in every task, by mass."""
     members = nn.functional.one_hot(samples.groups, classes).to(samples.mass.dtype)
     count = torch.einsum("tb,tbc->tc", samples.mass, members)
-    return count / count.sum(1, keepdim=True)
+    return count / count.sum(1, keepdim=True).clamp_min(torch.finfo(count.dtype).tiny)
 
 
 class Run:
@@ -230,6 +230,10 @@ class Run:
             last = self.epoch == settings.epochs
             sets = {"tuning": self.tuning, "test": self.test}
             scores = {name: evaluate(self.network, self.tasks, s, main_only=not last) for name, s in sets.items()}
+            if not math.isfinite(scores["tuning"]["loss"]):
+                found = scores["tuning"]["loss"]
+                raise MtlkitError(f"the loss on the tuning set was {found} after epoch {self.epoch}; "
+                                  f"try a smaller learning_rate than {settings.learning_rate:g}.")  # fmt: skip
             self.history["evaluations"].append({"epoch": self.epoch, **scores})
 
     def _stop_if_not_finite(self, losses: Tensor, indices: Tensor) -> None:
@@ -259,9 +263,10 @@ class Run:
     def _load(self, path: Path, identity: str) -> None:
         try:
             state = torch.load(path, map_location=self.settings.device, weights_only=True)
+            same = state["identity"] == identity
         except Exception as error:  # whatever the reader stumbles over, the file is no checkpoint of ours
             raise MtlkitError(f"the checkpoint {path} cannot be read ({type(error).__name__}); delete it.") from None
-        if state["identity"] != identity:
+        if not same:
             print(f"the checkpoint {path.name} is of other parameters or code; starting from the beginning")
             return
         self.network.load_state_dict(state["network"])

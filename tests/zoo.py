@@ -111,8 +111,8 @@ def _heads(width: int, tasks: int) -> list[nn.Module]:
 
 
 def _conv(normalisation: nn.Module, *more: nn.Module) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(3, 4, 3, bias=True), normalisation, nn.ReLU(), nn.Conv2d(4, 6, 3, groups=2, stride=2),
-                         *more, nn.Flatten())  # fmt: skip
+    grouped = nn.Conv2d(4, 6, 3, groups=2, stride=2)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), normalisation, nn.ReLU(), grouped, *more, nn.Flatten())
 
 
 def _tied() -> nn.Module:

@@ -184,9 +184,13 @@ def _shown(row: Mapping[str, Any], key: str, what: str) -> str:
     if key not in row:
         return row["skipped"].get(key, "-")
     if what != "time":
-        return f"{row[key][what]:.3g}"
-    low, middle, high = (f"{quartile:.3g}" for quartile in row[key][what])
+        return _digits(row[key][what])
+    low, middle, high = map(_digits, row[key][what])
     return f"{middle} ({low} to {high})"
+
+
+def _digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _print(cells: list[object], *, head: bool = False) -> None:

@@ -93,12 +93,12 @@ def vmap_step(network: nn.Module, loss: Loss, batch: Samples, reference: Samples
     shared = dict(network.encoder.named_parameters())
     main = torch.full_like(reference.mass[0], 1 / len(reference))
 
+    @torch.no_grad()
     def gradients(head: nn.Module, targets: Tensor) -> dict[str, Tensor]:
         def one(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
             return loss(head(torch.func.functional_call(network.encoder, parameters, (x[None],))), y[None])[0]
 
-        detached = {name: parameter.detach() for name, parameter in shared.items()}
-        return torch.func.vmap(torch.func.grad(one), (None, 0, 0))(detached, batch.inputs, targets)
+        return torch.func.vmap(torch.func.grad(one), (None, 0, 0))(shared, batch.inputs, targets)
 
     def step() -> None:
         v = reference_pass(network, [loss], reference.inputs, reference.targets, list(shared.values()), main)

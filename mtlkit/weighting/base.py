@@ -72,7 +72,7 @@ def share_out(weights: Tensor, groups: Tensor, shares: Tensor, spare: Tensor | N
         total = torch.einsum("tb,tbc->tc", weights, members)
     shares = torch.where(total > 0, shares.to(weights.dtype), 0)
     shares = _divide(shares, shares.sum(1, keepdim=True))
-    return weights * _divide(shares, total).gather(1, groups)
+    return _divide(weights, total.gather(1, groups)) * shares.gather(1, groups)
 
 
 def _divide(a: Tensor, b: Tensor) -> Tensor:
@@ -111,8 +111,9 @@ class Draws(nn.Module):
         return self._block[self._next - 1]
 
     def get_extra_state(self) -> dict[str, Any]:
-        return {"start": self._start, "next": self._next}
+        used_up = self._next == self._rows  # then the next block starts where the generator is now
+        return {"start": self._generator.get_state() if used_up else self._start, "next": self._next}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        self._start, self._next, self._block = state["start"], state["next"], None
+        self._start, self._next, self._block = state["start"].cpu(), state["next"], None
         self._generator.set_state(self._start)

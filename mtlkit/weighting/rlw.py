@@ -44,6 +44,12 @@ class RandomLossWeighting(Rule):
     def forward(self, signal: Signal) -> Tensor:
         return self.draws.next(signal.losses)
 
+    def get_extra_state(self) -> Tensor:
+        return torch.stack([self.mean, self.std])
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.mean, self.std = state.cpu()
+
     def _draw(self, rows: int, generator: torch.Generator) -> Tensor:
         shape = (rows, self.tasks)
         if self.law == "uniform":

@@ -66,7 +66,7 @@ class SLGrad(Rule):
         if self.strength == "sign":
             positive = (positive > 0).to(signal.losses.dtype)
         weights = self._normalised(positive * signal.mass, signal)
-        return self._shuffled(weights, signal.groups) if self.shuffle else weights
+        return self._shuffled(weights, torch.where(signal.mass > 0, signal.groups, -1)) if self.shuffle else weights
 
     def _normalised(self, weights: Tensor, signal: Signal) -> Tensor:
         if self.normalisation == "joint":
@@ -95,4 +95,4 @@ class SLGrad(Rule):
         return self._generator.get_state()
 
     def set_extra_state(self, state: Tensor) -> None:
-        self._generator.set_state(state)
+        self._generator.set_state(state.cpu())

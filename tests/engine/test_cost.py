@@ -60,12 +60,12 @@ def cost(key: str, name: str, tasks: int, size: int = 8) -> Count:
 @pytest.mark.parametrize(
     ("name", "tasks", "operators", "flops"),
     [
-        ("lenet", 10, 1.6, 1.25),
+        ("lenet", 10, 1.7, 1.25),
         ("light_lenet", 10, 2.0, 1.9),
-        ("light_lenet", 40, 1.45, 1.9),
-        ("mlp", 2, 2.6, 1.7),
-        ("resnet18", 3, 4.2, 1.92),
-        ("encoder_decoder", 3, 3.0, 1.7),
+        ("light_lenet", 40, 1.5, 1.9),
+        ("mlp", 2, 2.85, 1.65),
+        ("resnet18", 3, 4.35, 1.92),
+        ("encoder_decoder", 3, 2.65, 1.7),
     ],
 )
 def test_step_beside_a_plain_step(name: str, tasks: int, operators: float, flops: float) -> None:
@@ -95,26 +95,23 @@ def test_a_further_task_costs_little_more_than_in_a_plain_step() -> None:
 
 
 def saved_bytes(step: Callable[[], Any]) -> int:
-    """Bytes that the forward passes of a step keep for backward passes."""
+    """Bytes that the forward passes of a step keep for backward passes, parameters included."""
     step()
-    kept: dict[int, int] = {}
+    kept: dict[int, Tensor] = {}  # holding them all, so that no address is used twice
 
     def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        alive.append(tensor)  # so that no address is used twice
-        return tensor
+        return kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
 
-    alive: list[Tensor] = []
-    with saved_tensors_hooks(keep, lambda tensor: tensor):
+    with saved_tensors_hooks(lambda tensor: (keep(tensor), tensor)[1], lambda tensor: tensor):
         step()
-    return sum(kept.values())
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 
-@pytest.mark.parametrize(("name", "limit"), [("light_lenet", 1.3), ("resnet18", 1.3), ("encoder_decoder", 1.3)])
+@pytest.mark.parametrize(("name", "limit"), [("light_lenet", 1.5), ("resnet18", 1.05), ("encoder_decoder", 1.52)])
 def test_tangents_are_not_kept_for_the_backward_pass(name: str, limit: float) -> None:
+    """Apart from the activations of the reference batch, a fourth of a plain step's."""
     tasks = PROBLEMS[name].cells[0][0]
     plain, ours = (saved_bytes(make(key, name, tasks, 8)) for key in ("plain", "B/4"))
-    print(name, ours / plain)
     assert ours <= limit * plain
 
 
@@ -171,16 +168,21 @@ def test_no_backward_pass_runs_in_forward_mode(name: str) -> None:
     assert set(levels) == {-1}
 
 
-VARIANTS = [
-    *((name, {}) for name in METHODS),
-    *(("rlw", {"law": law}) for law in ("uniform", "random_normal", "dirichlet", "bernoulli", "bernoulli_k")),
-    *(("slgrad", {option: value}) for option, value in {
-        "align": "shared_and_main_head", "normalisation": "task", "strength": "sign", "reference_loss": "class_balanced",
-        "refresh": 2, "update": "look_ahead", "shuffle": True}.items()),
-    ("slgrad", {"update": "published"}),
-    ("slgrad", {"normalisation": "task_label", "group_shares": "reference"}),
-    ("slgrad", {"normalisation": "task_label", "group_shares": "batch"}),
-]  # fmt: skip
+LAWS = ("uniform", "random_normal", "dirichlet", "bernoulli", "bernoulli_k")
+OPTIONS = [
+    {"align": "shared_and_main_head"},
+    {"normalisation": "task"},
+    {"normalisation": "task_label", "group_shares": "reference"},
+    {"normalisation": "task_label", "group_shares": "batch"},
+    {"strength": "sign"},
+    {"reference_loss": "class_balanced"},
+    {"refresh": 2},
+    {"update": "look_ahead"},
+    {"update": "published"},
+    {"shuffle": True},
+]
+VARIANTS = [*((name, {}) for name in METHODS), *(("rlw", {"law": law}) for law in LAWS),
+            *(("slgrad", options) for options in OPTIONS)]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
