@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,9 @@ def test_what_needs_too_much_memory_is_skipped_and_says_so(monkeypatch: pytest.M
     assert bench._shown(row, "B", "time").startswith("over")
 
 
-def test_a_method_that_fails_says_why() -> None:
+def test_a_method_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = replace(steps.PROBLEMS["encoder_decoder"], shape=(3, 8, 8), target=(1, 8, 8))
+    monkeypatch.setitem(steps.PROBLEMS, "encoder_decoder", small)
     row = bench.measure_step("encoder_decoder", 1, 4, 0.0, "cpu")
     assert set(row["skipped"]) == {"vmap"}
     assert "in-place" in bench._shown(row, "vmap", "time")

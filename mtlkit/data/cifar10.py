@@ -5,7 +5,6 @@ Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html; Wei et al. 2022 (C
 
 import os
 import sys
-import warnings
 import zipfile
 import zlib
 from http.client import HTTPException
@@ -62,8 +61,8 @@ def load(
 
     The training images are cut, in the official order, into blocks of 1000. Seed k takes block k modulo the number of
     blocks but one and permutes it into train and reference; the last block is for tuning. Block 0 is the published one.
-    source: ``"real"``; ``"builtin"``, scikit-learn's digits; ``"auto"``, real where it is found, else the digits, with
-    a warning. Real data are ``cifar10.npz`` below ``data_root``, else torchvision's ``cifar-10-batches-py``.
+    source: ``"real"``; ``"builtin"``, scikit-learn's digits; ``"auto"``, real where it is found, else the digits, which
+    a line on stderr says. Real data are ``cifar10.npz`` below ``data_root``, else torchvision's ``cifar-10-batches-py``.
     noise_kind: ``"uniform"`` or ``"background"`` flips of a fraction ``noise`` in [0, 1] of the labels; or
     ``"human_aggre"``, ``"human_random1"`` to ``"human_random3"``, ``"human_worse"`` from ``cifar10n.npz``, where
     ``noise`` is ignored. Noise enters train alone, on the main task or on all (``noisy_tasks``).
@@ -91,7 +90,6 @@ def load(
     if data is None:
         if source == "auto":
             line = f"CIFAR-10 is not below {root}: using scikit-learn's DIGITS as a stand-in (source: auto)."
-            warnings.warn(line, stacklevel=2)
             print(f"NOTE: {line} `{PREPARE}` fetches the real data.", file=sys.stderr)
         return digits.load(**settings)
 
