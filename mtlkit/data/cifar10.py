@@ -61,8 +61,9 @@ def load(
 
     The training images are cut, in the official order, into blocks of 1000. Seed k takes block k modulo the number of
     blocks but one and permutes it into train and reference; the last block is for tuning. Block 0 is the published one.
-    source: ``"real"``; ``"builtin"``, scikit-learn's digits; ``"auto"``, real where it is found, else the digits, which
-    a line on stderr says. Real data are ``cifar10.npz`` below ``data_root``, else torchvision's ``cifar-10-batches-py``.
+    source: ``"real"``; ``"builtin"``, scikit-learn's digits; ``"auto"``, real where it is found, else the digits,
+    which a line on stderr says. Real data are ``cifar10.npz`` below ``data_root``, else torchvision's folder
+    ``cifar-10-batches-py``.
     noise_kind: ``"uniform"`` or ``"background"`` flips of a fraction ``noise`` in [0, 1] of the labels; or
     ``"human_aggre"``, ``"human_random1"`` to ``"human_random3"``, ``"human_worse"`` from ``cifar10n.npz``, where
     ``noise`` is ignored. Noise enters train alone, on the main task or on all (``noisy_tasks``).
