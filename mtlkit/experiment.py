@@ -64,7 +64,7 @@ def run(experiment: str, p: Parameters, seed: int, problem: Problem) -> dict[str
 def _train(experiment: str, p: Parameters, seed: int, data: Dataset, network: nn.Module, checkpoint: Path,
            identity: str) -> dict[str, Any]:  # fmt: skip
     start = time.perf_counter()
-    kinds = {"binary": tasks.binary, "regression": tasks.regression}
+    kinds = {"binary": tasks.binary, "multiclass": tasks.multiclass, "regression": tasks.regression}
     settings = {field.name: p[field.name] for field in fields(Settings) if field.name in p}
     settings |= {"seed": seed, "betas": (p.beta_1, p.beta_2)}
     rule = build(p.weighting, len(data.task_names), p | {"seed": seed})

@@ -112,7 +112,7 @@ def weight_histogram(records: Sequence[dict], study: Study | None = None) -> "Fi
             ("clean", {"color": style.CLEAN, "fill": True}),
             ("flipped", {"color": style.FLIPPED, "linewidth": 1.0}),
         ):
-            counts = np.sum([one[kind] for one in histograms], axis=0, dtype=float)
+            counts = np.sum([one[kind][0] for one in histograms], axis=0, dtype=float)
             if np.any(counts):
                 style.outline(axes, counts / counts.sum(), kind, **options)
         if histograms:

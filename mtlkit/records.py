@@ -25,6 +25,13 @@ PLUMBING = ("data_root", "runs", "device", "threads", "fresh", "seeds", "study",
 """Parameters that say where and how, not what; they are no part of a record's identity."""
 
 
+CODE_OF_STEPS = {
+    "losses": ["steps/by_losses"],
+    "alignment": ["steps/by_alignment", "engine/alignment", "engine/forward_mode"],
+}
+"""What a step of every kind runs, beside what all of them do."""
+
+
 def identity(experiment: str, parameters: Mapping[str, Any], seed: int, data: Mapping[str, Any]) -> str:
     """16 hex digits that name a run: the same experiment, parameters, seed and data give the same."""
     what = {key: value for key, value in parameters.items() if key not in PLUMBING}
@@ -38,10 +45,10 @@ def code_hash(weighting: str, network: str, data: str) -> str:
     from mtlkit.weighting import METHODS
 
     package = paths.ROOT / "mtlkit"
-    names = ["tasks", "step", "summary", "training", "data/base", "data/noise", f"data/{data}", "nets/base",
-             "weighting/base", "engine/reference"]  # fmt: skip
-    if weighting in METHODS and METHODS[weighting].needs == "alignment":
-        names += ["engine/alignment", "engine/forward_mode"]
+    names = ["tasks", "optimizers", "summary", "training", "data/base", "data/noise", f"data/{data}", "nets/base",
+             "weighting/base", "steps/base", "engine/reference"]  # fmt: skip
+    if weighting in METHODS:
+        names += CODE_OF_STEPS[METHODS[weighting].needs]
     chosen = [Path(inspect.getfile(table[name])) for table, name in ((METHODS, weighting), (NETWORKS, network))
               if name in table]  # fmt: skip
     return _hash_of((*(package / f"{name}.py" for name in names), *chosen))

@@ -32,6 +32,11 @@ def binary(name: str) -> Task:
     return Task(name, binary_loss, binary_metrics)
 
 
+def multiclass(name: str) -> Task:
+    """Classification from logits `(B, C)` against labels in 0 .. C-1."""
+    return Task(name, multiclass_loss, multiclass_metrics)
+
+
 def regression(name: str) -> Task:
     """Squared error, averaged over the output dimensions, of `(B, D)` predictions."""
     return Task(name, squared_error, regression_metrics)
@@ -40,6 +45,11 @@ def regression(name: str) -> Task:
 def binary_loss(prediction: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy in nats `(B,)`, stable because it never forms the probability."""
     return F.binary_cross_entropy_with_logits(prediction.reshape(target.shape), target, reduction="none")
+
+
+def multiclass_loss(prediction: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy in nats `(B,)`."""
+    return F.cross_entropy(prediction, target, reduction="none")
 
 
 def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
@@ -64,6 +74,17 @@ def binary_metrics(prediction: Tensor, target: Tensor) -> dict[str, float]:
         "average_precision": float(binary_average_precision(logits.sigmoid().double(), labels)),
         "balanced_accuracy": float(torch.stack(per_class).mean()),
         "accuracy": float(right.float().mean()),
+    }
+
+
+def multiclass_metrics(prediction: Tensor, target: Tensor) -> dict[str, float]:
+    """Loss, accuracy, and ROC AUC of each class against the rest, averaged over classes, over a set of `N` samples."""
+    from torchmetrics.functional.classification import multiclass_auroc
+
+    return {
+        "loss": float(multiclass_loss(prediction, target).mean()),
+        "auc": float(multiclass_auroc(prediction.double().softmax(1), target, num_classes=prediction.shape[1])),
+        "accuracy": float((prediction.argmax(1) == target).float().mean()),
     }
 
 

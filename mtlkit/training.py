@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from mtlkit.data.base import Dataset, Samples, generator
 from mtlkit.errors import MtlkitError, one_of
-from mtlkit.step import Outcome, Step, guarded_step, make_optimizer
+from mtlkit.optimizers import guarded_step, make_optimizer
+from mtlkit.steps import Outcome, make_step
 from mtlkit.summary import WeightSummary
 from mtlkit.tasks import Task
-from mtlkit.weighting import Rule
+from mtlkit.weighting import Weighting
 
 TRAIN_DATA = ("train", "reference", "both")
 
@@ -114,7 +115,8 @@ class Order:
 
 def evaluate(network: nn.Module, tasks: Sequence[Task], samples: Samples, *, batch: int = 500,
              main_only: bool = False) -> dict[str, Any]:  # fmt: skip
-    """Metrics of the main task over a set, and `tasks_loss`, the mean loss of every task (unless `main_only`)."""
+    """Metrics of the main task over a set, and `tasks_loss`, the mean loss of every task (unless `main_only`), over the
+    samples that have a label."""
     training = network.training
     network.eval()
     predictions: list[list[Tensor]] = [[] for _ in (tasks[:1] if main_only else tasks)]
@@ -125,12 +127,11 @@ def evaluate(network: nn.Module, tasks: Sequence[Task], samples: Samples, *, bat
             for kept, prediction in zip(predictions, out, strict=False):
                 kept.append(prediction)
     network.train(training)
-    whole = [torch.cat(parts).cpu() for parts in predictions]
-    targets = [target.cpu() for target in samples.targets]
-    result: dict[str, Any] = tasks[0].metrics(whole[0], targets[0])
+    labelled = [(torch.cat(parts).cpu()[there], target.cpu()[there])
+                for parts, target, there in zip(predictions, samples.targets, samples.mass.cpu() > 0, strict=False)]
+    result: dict[str, Any] = tasks[0].metrics(*labelled[0])
     if not main_only:
-        pairs = zip(tasks, whole, targets, strict=True)
-        result["tasks_loss"] = [float(task.loss(p, t).mean()) for task, p, t in pairs]
+        result["tasks_loss"] = [float(task.loss(*pair).mean()) for task, pair in zip(tasks, labelled, strict=True)]
     return result
 
 
@@ -153,7 +154,7 @@ class Run:
     """
 
     def __init__(
-        self, network: nn.Module, tasks: Sequence[Task], rule: Rule, data: Dataset, settings: Settings
+        self, network: nn.Module, tasks: Sequence[Task], rule: Weighting, data: Dataset, settings: Settings
     ) -> None:
         device = settings.device
         self.tasks, self.settings = list(tasks), settings
@@ -165,17 +166,20 @@ class Run:
         self.steps_per_epoch = max(1, len(data.train) // settings.batch_size)
         self.optimizer = make_optimizer(settings.optimizer, network.parameters(), learning_rate=settings.learning_rate,
                                         momentum=settings.momentum, betas=settings.betas,
-                                        weight_decay=settings.weight_decay)  # fmt: skip
+                                        weight_decay=settings.weight_decay,
+                                        of_the_rule=list(rule.parameters()))  # fmt: skip
         classes = int(max(data.train.groups.max(), data.reference.groups.max())) + 1
         shares = class_shares(data.reference, classes) if classes > 1 else None
-        self.step = Step(network, [task.loss for task in tasks], rule, optimizer=self.optimizer,
-                         class_shares=None if shares is None else shares.to(device),
-                         use_class_shares=settings.class_shares, reference_share=settings.reference_share)  # fmt: skip
+        rule.check(shares)
+        self.step = make_step(network, [task.loss for task in tasks], rule, optimizer=self.optimizer,
+                              class_shares=None if shares is None else shares.to(device),
+                              use_class_shares=settings.class_shares,
+                              reference_share=settings.reference_share)  # fmt: skip
         strata = data.reference.groups[0] if shares is not None else None
         self.order = Order(len(self.train), settings.batch_size, generator(settings.seed, "order"))
         self.reference_order = Order(len(self.reference), settings.reference_batch,
                                      generator(settings.seed, "reference order"), strata)  # fmt: skip
-        self.summary = WeightSummary(len(tasks), settings.batch_size, settings.epochs)
+        self.summary = WeightSummary(self.train.flipped, self.train.groups, settings.batch_size, settings.epochs)
         self.epoch = 0
         self.history: dict[str, Any] = {"train_loss": [], "evaluations": [], "skipped": 0, "epoch_seconds": []}
 
@@ -216,16 +220,18 @@ class Run:
             self.optimizer.zero_grad()
             outcome = self.step(batch, held_out)
             guarded_step(self.optimizer, outcome.skip)
+            self.step.after(batch)
             outcomes.append(outcome)
+        self.rule.end_of_epoch()
         self.epoch += 1
         losses = torch.stack([outcome.losses for outcome in outcomes]).cpu()  # the epoch's first synchronisation
         self.history["epoch_seconds"].append(time.perf_counter() - start)
-        self._stop_if_not_finite(losses, indices.cpu())
         weights = torch.stack([outcome.weights for outcome in outcomes]).cpu()
+        self._stop_if_not_finite(losses, weights, indices.cpu())
         skipped = torch.stack([outcome.skip for outcome in outcomes]).cpu()
         self.history["skipped"] += int(skipped.sum())
         self.history["train_loss"].append(float(losses.mean()))
-        self.summary.add(weights, self.train.flipped[0].cpu()[indices.cpu()], self.epoch)
+        self.summary.add(weights, losses, indices.cpu(), self.epoch)
         if self.epoch in settings.evaluation_epochs():
             last = self.epoch == settings.epochs
             sets = {"tuning": self.tuning, "test": self.test}
@@ -236,7 +242,7 @@ class Run:
                                   f"try a smaller learning_rate than {settings.learning_rate:g}.")  # fmt: skip
             self.history["evaluations"].append({"epoch": self.epoch, **scores})
 
-    def _stop_if_not_finite(self, losses: Tensor, indices: Tensor) -> None:
+    def _stop_if_not_finite(self, losses: Tensor, weights: Tensor, indices: Tensor) -> None:
         bad = (~torch.isfinite(losses)).nonzero()
         if len(bad):
             step, task, sample = bad[0].tolist()
@@ -245,6 +251,11 @@ class Run:
                 f"the loss of task {name!r} was {value} in epoch {self.epoch}, step {step + 1}, for training sample "
                 f"{indices[step, sample].item()}; try a smaller learning_rate than {self.settings.learning_rate:g}."
             )
+        bad = (~torch.isfinite(weights)).nonzero()
+        if len(bad):
+            step, task, _ = bad[0].tolist()
+            raise MtlkitError(f"a weight of task {self.tasks[task].name!r} was not finite in epoch {self.epoch}, "
+                              f"step {step + 1}, though all losses were; please report it with the parameters.")
 
     def _save(self, path: Path, identity: str) -> None:
         """Write the whole state, or nothing."""

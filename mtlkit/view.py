@@ -94,4 +94,4 @@ def detects(records: list[dict]) -> bool:
 def spread(record: dict) -> bool:
     """Whether weights differ: more than one bin of the histogram is filled."""
     histogram = record["weights"]["histogram"]
-    return np.count_nonzero(np.asarray(histogram["clean"]) + np.asarray(histogram["flipped"])) > 1
+    return np.count_nonzero(np.asarray(histogram["clean"][0]) + np.asarray(histogram["flipped"][0])) > 1

@@ -125,8 +125,8 @@ def histogram(random: np.random.Generator, arm: str, kept: float, flipped: float
         if arm.startswith("slgrad"):
             weights = random.lognormal(0, 0.8, len(weights)) * scale
             weights[random.random(len(weights)) < 0.45 - 0.3 * scale * (kind == "clean")] = 0
-        counts[kind] = np.histogram(weights, EDGES)[0].tolist()
-    return {"edges": [edge if np.isfinite(edge) else None for edge in EDGES], **counts}
+        counts[kind] = [np.histogram(weights, EDGES)[0].tolist()]
+    return {"edges": [edge if np.isfinite(edge) else None for edge in EDGES], "tasks": [0], **counts}
 
 
 def records(of: Study | None = None, **changes) -> list[dict]:

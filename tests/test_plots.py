@@ -197,7 +197,7 @@ def test_weight_histogram_shows_shares_and_keeps_zero_apart(small):
         one["weights"]["histogram"] for one in records if (one["arm"], one["condition"]) == ("slgrad", "uniform_0.3")
     ]
     for kind, (zero, others) in zip(("clean", "flipped"), (axes.patches[:2], axes.patches[2:]), strict=True):
-        counts = np.sum([one[kind] for one in mine], 0)
+        counts = np.sum([one[kind][0] for one in mine], 0)
         assert zero.get_data().values[0] == pytest.approx(counts[0] / counts.sum())
         assert others.get_data().values == pytest.approx(counts[1:] / counts.sum())
         assert zero.get_data().edges[1] < others.get_data().edges[0]

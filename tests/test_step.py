@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from mtlkit import nets
 from mtlkit.data.base import Samples
 from mtlkit.errors import MtlkitError
-from mtlkit.step import Step, guarded_step, make_optimizer
+from mtlkit.optimizers import guarded_step, make_optimizer
+from mtlkit.steps import make_step
 from mtlkit.tasks import binary_loss, squared_error
 from mtlkit.weighting import METHODS, build
 from tests import zoo
@@ -41,7 +42,7 @@ def one_sample(label: float, count: int = 4) -> Samples:
 
 def test_equal_weighting_is_the_gradient_of_the_mean_loss() -> None:
     problem = zoo.problem("mlp")
-    outcome = Step(problem.network, problem.losses, build("ew", 3))(samples(problem))
+    outcome = make_step(problem.network, problem.losses, build("ew", 3))(samples(problem))
     found = gradients(problem.network)
     problem.network.zero_grad()
     matrix = zoo.matrix(problem)
@@ -58,7 +59,7 @@ def test_one_learning_rate_means_the_same_for_all(name: str, update: str, refere
     torch.manual_seed(0)
     network, batch = nets.mlp(1, 6, shared_width=8, head_width=8).double(), one_sample(1.0)
     optimizer = make_optimizer("sgd", network.parameters(), learning_rate=0.01)
-    step = Step(network, [binary_loss], build(name, 1, {"update": update}), optimizer=optimizer,
+    step = make_step(network, [binary_loss], build(name, 1, {"update": update}), optimizer=optimizer,
                 reference_share=reference_share)  # fmt: skip
     step(batch, one_sample(1.0, 7))
     found = gradients(network)
@@ -71,7 +72,7 @@ def test_one_learning_rate_means_the_same_for_all(name: str, update: str, refere
 def test_class_shares_apply_to_every_method(name: str) -> None:
     problem = zoo.problem("unsplit", batch=40)
     batch, shares = samples(problem), SHARES.expand(3, 2)
-    step = Step(problem.network, problem.losses, build(name, 3), class_shares=shares, use_class_shares=True)
+    step = make_step(problem.network, problem.losses, build(name, 3), class_shares=shares, use_class_shares=True)
     weights = step(batch, samples(zoo.problem("unsplit", batch=20, seed=1))).weights
     positive, negative = ((weights * (batch.groups == c)).sum(1) for c in (1, 0))
     both = (positive > 0) & (negative > 0)  # a group without weight cannot be scaled
@@ -93,7 +94,8 @@ def test_only_the_training_batch_moves_running_statistics(name: str, options: di
     problem, expected = network_with_statistics()
     optimizer = make_optimizer("sgd", problem.network.parameters(), learning_rate=0.1)
     held_out = zoo.problem("encoder_decoder", tasks=2, seed=1)
-    step = Step(problem.network, problem.losses, build(name, 2, options), optimizer=optimizer, reference_share=share)
+    step = make_step(problem.network, problem.losses, build(name, 2, options), optimizer=optimizer,
+                     reference_share=share)  # fmt: skip
     step(Samples(problem.inputs, problem.targets), Samples(held_out.inputs, held_out.targets))
     assert all(torch.allclose(a, b) for a, b in zip(problem.network.buffers(), expected, strict=True))
 
@@ -153,7 +155,8 @@ def test_nothing_aligned_skips_unless_the_reference_batch_takes_part() -> None:
     for share in (0.0, 0.3):
         torch.manual_seed(0)
         network = nets.mlp(1, 6, shared_width=8, head_width=8).double()
-        outcome = Step(network, [binary_loss], build("slgrad", 1), reference_share=share)(one_sample(0), one_sample(1))
+        step = make_step(network, [binary_loss], build("slgrad", 1), reference_share=share)
+        outcome = step(one_sample(0), one_sample(1))
         assert (outcome.weights == 0).all()
         assert bool(outcome.skip) == (share == 0)
 
@@ -164,7 +167,7 @@ def test_a_loss_that_is_not_finite_skips(name: str, value: float) -> None:
     problem = zoo.problem("mlp")
     batch, held_out = samples(problem), samples(zoo.problem("mlp", seed=1))
     batch.inputs[2, 0] = value
-    assert Step(problem.network, problem.losses, build(name, 3))(batch, held_out).skip
+    assert make_step(problem.network, problem.losses, build(name, 3))(batch, held_out).skip
 
 
 class Net(nn.Module):
@@ -190,7 +193,7 @@ def test_own_model_loss_and_loader(name: str) -> None:
     loader, held_out = DataLoader(data, 20, shuffle=True), DataLoader(data, 32)
     network = Net()
     optimizer = torch.optim.Adam(network.parameters(), 0.01)
-    step = Step(network, [squared_error, squared_error], build(name, 2))
+    step = make_step(network, [squared_error, squared_error], build(name, 2))
     reference = Samples((first := next(iter(held_out)))[0], first[1:])
     means = []
     for _ in range(8):
@@ -224,12 +227,12 @@ def test_what_is_missing_is_said() -> None:
     problem = zoo.problem("mlp")
     network, losses, batch = problem.network, problem.losses, samples(problem)
     with pytest.raises(MtlkitError, match="needs a reference batch"):
-        Step(network, losses, build("slgrad", 3))(batch)
+        make_step(network, losses, build("slgrad", 3))(batch)
     with pytest.raises(MtlkitError, match=r"reference_share is 1.0, which is not in"):
-        Step(network, losses, build("ew", 3), reference_share=1.0)
+        make_step(network, losses, build("ew", 3), reference_share=1.0)
     with pytest.raises(MtlkitError, match="class_shares needs label groups"):
-        Step(network, losses, build("ew", 3), use_class_shares=True)
+        make_step(network, losses, build("ew", 3), use_class_shares=True)
     with pytest.raises(MtlkitError, match="needs the optimizer"):
-        Step(network, losses, build("slgrad", 3, {"update": "look_ahead"}))
+        make_step(network, losses, build("slgrad", 3, {"update": "look_ahead"}))
     with pytest.raises(MtlkitError, match=r"optimizer is 'adamw'.*sgd, adam"):
         make_optimizer("adamw", network.parameters(), learning_rate=0.1)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from mtlkit.data.base import Samples
-from mtlkit.step import Step, make_optimizer
+from mtlkit.optimizers import make_optimizer
+from mtlkit.steps import make_step
 from mtlkit.weighting import build
 from mtlkit.weighting.slgrad import ALIGN, NORMALISATION, REFERENCE_LOSS, STRENGTH
 from tests import zoo
@@ -109,7 +110,7 @@ COMBINATIONS = [
 @pytest.mark.parametrize("options", COMBINATIONS, ids=lambda o: " ".join(o.values()))
 def test_exact(options: dict, class_shares: bool, share: float) -> None:
     (made, batch), (_, held_out), options = problem(), problem(8, seed=1), DEFAULTS | options
-    step = Step(made.network, made.losses, build("slgrad", TASKS, options), class_shares=SHARES,
+    step = make_step(made.network, made.losses, build("slgrad", TASKS, options), class_shares=SHARES,
                 use_class_shares=class_shares, reference_share=share)  # fmt: skip
     outcome = step(batch, held_out)
     weights = obvious_alignment(made, held_out, batch, options)
@@ -128,7 +129,7 @@ def test_exact(options: dict, class_shares: bool, share: float) -> None:
 def test_refresh_keeps_the_direction_for_so_many_steps(share: float) -> None:
     made, _ = problem()
     optimizer = make_optimizer("sgd", made.network.parameters(), learning_rate=0.5)
-    step = Step(made.network, made.losses, build("slgrad", TASKS, {"refresh": 3}), reference_share=share)
+    step = make_step(made.network, made.losses, build("slgrad", TASKS, {"refresh": 3}), reference_share=share)
     for k in range(7):
         fresh, batch = problem(seed=10 + k)
         made.inputs, made.targets = fresh.inputs, fresh.targets
@@ -151,7 +152,7 @@ def test_look_ahead(name: str, momentum: float, share: float) -> None:
     made, _ = problem()
     optimizer = make_optimizer(name, made.network.parameters(), learning_rate=0.2, momentum=momentum)
     rule = build("slgrad", TASKS, {"update": "look_ahead"})
-    step = Step(made.network, made.losses, rule, optimizer=optimizer, reference_share=share)
+    step = make_step(made.network, made.losses, rule, optimizer=optimizer, reference_share=share)
     for k in range(3):  # from the very first step on
         fresh, batch = problem(seed=10 + k)
         made.inputs, made.targets = fresh.inputs, fresh.targets
@@ -188,7 +189,7 @@ def test_as_published(name: str, momentum: float) -> None:
         make_optimizer(name, p.network.parameters(), learning_rate=0.5, momentum=momentum) for p in (made, slow)
     ]
     rule = build("slgrad", TASKS, {"update": "published"})
-    step = Step(made.network, made.losses, rule, optimizer=optimizers[0])
+    step = make_step(made.network, made.losses, rule, optimizer=optimizers[0])
     size, previous = 6, torch.full((TASKS, 6), 1 / (TASKS * 6), dtype=torch.float64)
     for k in range(3):
         fresh, batch = problem(size, seed=10 + k)

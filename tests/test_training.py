@@ -187,3 +187,28 @@ def test_class_shares_are_counted_by_mass() -> None:
     shares = class_shares(samples, 2)
     assert torch.allclose(shares[:2], torch.tensor([[1 / 3, 2 / 3], [1.0, 0.0]]))
     assert torch.isfinite(shares[2]).all(), "a task without labels in the reference set"
+
+
+@pytest.mark.parametrize("kind", ["regression", "classification"])
+def test_label_consistency_refuses_tasks_that_do_not_cover_all_classes(kind: str) -> None:
+    with pytest.raises(MtlkitError, match="label_consistency needs one-against-rest tasks that cover all classes"):
+        run(problem(kind=kind), "label_consistency")
+
+
+def test_samples_without_a_label_are_not_evaluated() -> None:
+    data, network = problem()
+    data.test.mass[0, :10], data.test.mass[1, 5:] = 0, 0
+    found = evaluate(network, [tasks.binary(name) for name in data.task_names], data.test)
+    network.eval()
+    losses = [tasks.binary_loss(p, t) for p, t in zip(network(data.test.inputs), data.test.targets, strict=True)]
+    assert found["loss"] == pytest.approx(losses[0][10:].mean().item(), rel=1e-5)
+    assert found["tasks_loss"] == pytest.approx([losses[0][10:].mean().item(), losses[1][:5].mean().item()], rel=1e-5)
+
+
+def test_a_weight_that_is_not_a_number_is_named() -> None:
+    class Broken(Rule):
+        def forward(self, signal: Signal) -> Tensor:
+            return torch.tensor([0.5, torch.nan])
+
+    with pytest.raises(MtlkitError, match=r"a weight of task .* was not finite in epoch 1, step 1"):
+        run(problem(), Broken(2)).fit()

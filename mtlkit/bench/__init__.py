@@ -24,8 +24,8 @@ from mtlkit import records
 from mtlkit.bench.steps import PROBLEMS, STEPS, Method, make
 from mtlkit.data.base import Dataset
 from mtlkit.errors import MtlkitError, one_of
+from mtlkit.optimizers import make_optimizer
 from mtlkit.parameters import RULES
-from mtlkit.step import make_optimizer
 from mtlkit.tasks import Task
 from mtlkit.training import Run, Settings
 from mtlkit.weighting import build

@@ -12,7 +12,8 @@ from mtlkit import nets, tasks
 from mtlkit.data.base import Samples, generator
 from mtlkit.engine import reference_pass
 from mtlkit.engine.reference import Loss
-from mtlkit.step import Step, guarded_step, make_optimizer
+from mtlkit.optimizers import guarded_step, make_optimizer
+from mtlkit.steps import make_step
 from mtlkit.weighting import build
 
 Method = Callable[[], Any]
@@ -77,7 +78,7 @@ def plain_step(network: nn.Module, loss: Loss, batch: Samples) -> Method:
 def weighted_step(network: nn.Module, loss: Loss, batch: Samples, reference: Samples, rule: str = "slgrad") -> Method:
     """One of our methods."""
     optimizer = make_optimizer("sgd", network.parameters(), learning_rate=1e-3)
-    step = Step(network, [loss] * len(batch.targets), build(rule, len(batch.targets)))
+    step = make_step(network, [loss] * len(batch.targets), build(rule, len(batch.targets)))
 
     def whole() -> None:
         guarded_step(optimizer, step(batch, reference).skip)

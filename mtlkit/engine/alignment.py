@@ -14,6 +14,9 @@ from mtlkit.engine.forward_mode import slots, split, tangents
 from mtlkit.engine.reference import Loss
 from mtlkit.errors import MtlkitError
 
+CHUNK = 10
+"""Tasks whose gradients at the representation are held twice for a moment."""
+
 PATHS = ("representation", "network", "double_backward")
 
 
@@ -107,16 +110,25 @@ class SampleAlignment:
             predictions.append(main)
         predictions += [network.heads[t](leaves[t]) for t in range(len(predictions), len(leaves))]
         matrix = self._matrix(predictions, targets)
-        at = leaves if main_tangent is None else [*leaves, main]
-        gradients = torch.autograd.grad(matrix.sum(), at, retain_graph=True)
-        cotangent = torch.stack(gradients[: len(leaves)]).flatten(2)
+        cotangent, at_predictions = z.new_empty(len(leaves), *z.shape), []
+        for first in range(0, len(leaves), CHUNK):
+            some = slice(first, first + CHUNK)
+            gradients = torch.autograd.grad(matrix[some].sum(), [*predictions[some], *leaves[some]], retain_graph=True)
+            at_predictions += gradients[: len(gradients) // 2]
+            torch.stack(gradients[len(gradients) // 2 :], out=cotangent[some])
+            del gradients
+        cotangent = cotangent.flatten(2)
         scores = torch.einsum("tbn,bn->tb", cotangent, dz.flatten(1))
         if main_tangent is not None:
-            scores[0] += (gradients[-1] * main_tangent.detach()).flatten(1).sum(1)
+            scores[0] += (at_predictions[0] * main_tangent.detach()).flatten(1).sum(1)
 
         def backward(weights: Tensor) -> None:
+            nonlocal cotangent
             through = torch.einsum("tbn,tb->bn", cotangent, weights.to(cotangent.dtype)).view_as(z)
-            torch.autograd.backward([(weights * matrix).sum(), z], [None, through], inputs=_leaves(network))
+            cotangent = None  # it can be larger than all activations
+            pairs = zip(weights, at_predictions, strict=True)
+            weighted = [w.to(g.dtype).view(-1, *[1] * (g.ndim - 1)) * g for w, g in pairs]
+            torch.autograd.backward([*predictions, z], [*weighted, through], inputs=_leaves(network))
 
         return Aligned(matrix.detach(), scores, backward)
 

@@ -54,7 +54,7 @@ def split(tensor: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 class LeanTangents(TorchFunctionMode):
-    """Tangent rules for convolution, linear, batch and group normalisation; everything else falls through."""
+    """Tangent rules for convolution, linear, ReLU in place, batch and group normalisation; the rest falls through."""
 
     def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         rule = RULES.get(function)
@@ -106,8 +106,8 @@ def _batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor 
                                                            inverse_std, True, eps, [True, False, False])[0]  # fmt: skip
         if dw is not None:
             scale = dw * inverse_std
-            shift = -mean * scale if db is None else db - mean * scale
-            dy = _add(dy, x * _per_channel(scale, x) + _per_channel(shift, x))
+            shift = -mean * scale if db is None else torch.addcmul(db, mean, scale, value=-1)
+            dy = torch.addcmul(_add(dy, _per_channel(shift, x)), x, _per_channel(scale, x))
         elif db is not None:
             dy = _add(dy, _per_channel(db, x).expand_as(x))
     return y if dy is None else forward_ad.make_dual(y, dy)
@@ -133,6 +133,18 @@ def _group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None, bi
     return y if dy is None else forward_ad.make_dual(y, dy)
 
 
+def _relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """ReLU in place, done out of place: a dual tensor is a view, and for a value written into a view the backward pass
+    makes three copies."""
+    x, dx = split(input) if inplace else (input, None)
+    if dx is None:
+        return NotImplemented
+    y = torch.relu(x)
+    with torch.no_grad():
+        dy = torch.ops.aten.threshold_backward(dx, y, 0)
+    return forward_ad.make_dual(y, dy)
+
+
 def _add(first: Tensor | None, second: Tensor) -> Tensor:
     return second if first is None else first + second
 
@@ -144,4 +156,5 @@ RULES: dict[Callable, Callable] = {
     F.linear: _bilinear(F.linear),
     F.batch_norm: _batch_norm,
     F.group_norm: _group_norm,
+    F.relu: _relu,
 }

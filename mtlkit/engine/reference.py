@@ -58,7 +58,6 @@ def reference_pass(network: nn.Module, losses: Sequence[Loss], inputs: Tensor, t
     return gradient
 
 
-def unit(direction: Sequence[Tensor]) -> list[Tensor]:
-    """The direction at length one (zero stays zero), on its device: scores keep their signs and proportions."""
-    length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(direction))))
-    return torch._foreach_div(list(direction), torch.where(length > 0, length, torch.ones_like(length)))
+def length(direction: Sequence[Tensor]) -> Tensor:
+    """The length of the direction, `()`, on its device: dividing scores by it saves a scaled copy of the direction."""
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(direction))))

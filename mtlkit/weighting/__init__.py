@@ -9,13 +9,13 @@ from types import MappingProxyType
 from typing import Any
 
 from mtlkit.errors import MtlkitError, one_of
-from mtlkit.weighting.base import Rule, Signal, share_out, spread
+from mtlkit.weighting.base import AlignmentRule, Rule, Signal, Weighting, share_out, spread
 from mtlkit.weighting.controls import LabelConsistency, MainTask, Oracle
 from mtlkit.weighting.ew import EqualWeighting
 from mtlkit.weighting.rlw import RandomLossWeighting
 from mtlkit.weighting.slgrad import SLGrad
 
-METHODS: dict[str, type[Rule]] = {
+METHODS: dict[str, type[Weighting]] = {
     "ew": EqualWeighting,
     "rlw": RandomLossWeighting,
     "slgrad": SLGrad,
@@ -24,10 +24,11 @@ METHODS: dict[str, type[Rule]] = {
     "label_consistency": LabelConsistency,
 }
 
-__all__ = ["METHODS", "Rule", "Signal", "build", "share_out", "spread", *(rule.__name__ for rule in METHODS.values())]
+__all__ = ["METHODS", "AlignmentRule", "Rule", "Signal", "Weighting", "build", "share_out", "spread",
+           *(method.__name__ for method in METHODS.values())]  # fmt: skip
 
 
-def build(name: str, tasks: int, parameters: Mapping[str, Any] = MappingProxyType({})) -> Rule:
+def build(name: str, tasks: int, parameters: Mapping[str, Any] = MappingProxyType({})) -> Weighting:
     """The method called `name`, given those of `parameters` that it has an option for.
 
     Raises:

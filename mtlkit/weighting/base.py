@@ -19,6 +19,7 @@ class Signal:
         class_shares: `(T, C)`, the reference set's share of every label group, rows total 1; None if not known.
         flipped: `(T, B)` bool, labels that were corrupted; only controls may look. None if not known.
         alignment: `(T, B)`, for rules with `needs = "alignment"`.
+        gram: `(T, T)`, products of the tasks' gradients on the shared parameters, for rules with `needs = "gram"`.
     """
 
     losses: Tensor
@@ -27,28 +28,73 @@ class Signal:
     class_shares: Tensor | None = None
     flipped: Tensor | None = None
     alignment: Tensor | None = None
+    gram: Tensor | None = None
+
+    def by_task(self, values: Tensor) -> Tensor:
+        """`(T,)`, the mean of `values` `(T, B)` over every task's samples, by mass."""
+        return (spread(torch.ones_like(self.mass[:, 0]), self.mass).to(values.dtype) * values).sum(1)
 
 
-class Rule(nn.Module):
-    """Maps a signal to weights, on the signal's device and without synchronising.
-
-    `forward(signal)` returns `(T,)` task weights, which `spread` turns into sample weights by mass, or `(T, B)`
-    weights. Either way equal weighting totals 1, so that one learning rate means the same for all methods. State lives
-    in buffers or in extra state, and is saved and restored with the run.
+class Weighting(nn.Module):
+    """A weighting method. State lives in buffers or in extra state, and is saved and restored with the run.
 
     Args:
         tasks: T >= 1.
     """
 
     needs: ClassVar[str] = "losses"
-    """What the engine must compute: `losses` (nothing) or `alignment`."""
+    """What its step must compute: a key of `mtlkit.steps.STEPS`."""
+
+    looks_after: ClassVar[bool] = False
+    """Whether `after` wants to see the losses of the same batch after the update."""
 
     def __init__(self, tasks: int) -> None:
         super().__init__()
         self.tasks = tasks
 
+    def check(self, class_shares: Tensor | None) -> None:
+        """Raise an `MtlkitError` if the method makes no sense for data with these class shares, `(T, C)`."""
+
+    def after(self, signal: Signal) -> None:
+        """Sees the losses of the same batch after the update."""
+
+    def end_of_epoch(self) -> None:
+        """Called by the training loop after every epoch."""
+
+
+class Rule(Weighting):
+    """Maps a signal to weights, on the signal's device and without synchronising.
+
+    `forward(signal)` returns `(T,)` task weights, which `spread` turns into sample weights by mass, or `(T, B)`
+    weights. Either way equal weighting totals 1, so that one learning rate means the same for all methods. What a rule
+    learns by the optimizer are its `nn.Parameter`s; they get their gradient through the weights and `penalty`.
+    """
+
     def forward(self, signal: Signal) -> Tensor:
         raise NotImplementedError
+
+    def penalty(self, signal: Signal) -> Tensor | None:
+        """A term `()` of what is minimised beside the weighted losses, for rules that learn parameters."""
+        return None
+
+
+class AlignmentRule(Rule):
+    """A rule that looks at `signal.alignment`, `<grad L[t, i], v> / |v|` with a direction `v` `(P,)`.
+
+    Attributes:
+        direction: `v` is the main task's gradient on the `reference` batch or on the training `batch` itself.
+        align: What is differentiated: the `shared` parameters, or `shared_and_main_head`.
+        reference_loss: `mean` over the samples that give `v`, or `class_balanced`.
+        refresh: `v` is computed every so many steps.
+        update: `plain`, `look_ahead` or `published`; see `SLGrad`.
+    """
+
+    needs = "alignment"
+    direction = "reference"
+    align = "shared"
+    reference_loss = "mean"
+    refresh = 1
+    update = "plain"
 
 
 def spread(weights: Tensor, mass: Tensor) -> Tensor:

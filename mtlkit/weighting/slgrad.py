@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mtlkit.errors import MtlkitError, one_of
-from mtlkit.weighting.base import Rule, Signal, share_out
+from mtlkit.weighting.base import AlignmentRule, Signal, share_out
 
 ALIGN = ("shared", "shared_and_main_head")
 NORMALISATION = ("joint", "task", "task_label")
@@ -14,7 +14,7 @@ REFERENCE_LOSS = ("mean", "class_balanced")
 UPDATE = ("plain", "look_ahead", "published")
 
 
-class SLGrad(Rule):
+class SLGrad(AlignmentRule):
     """Weights every sample of every task by its alignment (Grégoire et al., arXiv 2306.04519).
 
     `a[t, i] = max(0, <grad L[t, i], v>)`, `W = a / sum(a)`, where `v` `(P,)` is the gradient of the main task's loss on
@@ -42,8 +42,6 @@ class SLGrad(Rule):
         shuffle: A control: SLGrad's weights, shuffled among the samples of the same task and label group.
         seed: Of the shuffling.
     """
-
-    needs = "alignment"
 
     def __init__(self, tasks: int, *, align: str = "shared", normalisation: str = "joint",
                  group_shares: str = "reference", strength: str = "proportional", reference_loss: str = "mean",

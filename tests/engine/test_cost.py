@@ -19,7 +19,7 @@ from mtlkit import nets
 from mtlkit.bench.steps import PROBLEMS, make, plain_step, weighted_step
 from mtlkit.data.base import Samples
 from mtlkit.engine import SampleAlignment, forward_mode
-from mtlkit.step import Step
+from mtlkit.steps import make_step
 from mtlkit.tasks import binary_loss
 from mtlkit.weighting import METHODS, build
 
@@ -194,8 +194,8 @@ def test_step_reads_no_value(name: str, options: dict, more: dict) -> None:
     optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9)
     rule = build(name, tasks, options).to("meta")
     shares = torch.empty(tasks, 2, device="meta")
-    step = Step(network, [binary_loss] * tasks, rule, class_shares=shares, optimizer=optimizer, **more)
-    if step.alignment is not None:
+    step = make_step(network, [binary_loss] * tasks, rule, class_shares=shares, optimizer=optimizer, **more)
+    if METHODS[name].needs == "alignment":
         step.alignment._exact[True] = "representation"  # looking for the path, once in a run, does read values
     batch = Samples(torch.empty(size, 3, 32, 32, device="meta"), torch.empty(tasks, size, device="meta"))
     for _ in range(2):
