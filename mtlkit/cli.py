@@ -1,4 +1,4 @@
-"""`python -m mtlkit`: run, data, records, cell, choose, draw, figures, show, bench."""
+"""`python -m mtlkit`: run, methods, data, records, cell, choose, draw, figures, show, bench."""
 
 import argparse
 import json
@@ -34,6 +34,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("-f", type=Path, help="a YAML file of parameters; -p goes before it")
     run.add_argument("-o", type=Path, help="the executed notebook (default runs/<experiment>.ipynb)")
     run.set_defaults(command=_run)
+
+    methods = commands.add_parser("methods", help="the weighting methods, or all about one of them")
+    methods.add_argument("name", nargs="?", help="a method")
+    methods.set_defaults(command=_methods)
 
     show = commands.add_parser("show", help="print the results of an executed notebook")
     show.add_argument("notebook", type=Path)
@@ -78,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
 
     bench = commands.add_parser("bench", help="time and memory of a step, and of the training loop, beside plain ones")
     bench.add_argument("--quick", action="store_true", help="one cell a network, a few seconds each")
-    bench.add_argument("--only", metavar="NAME", help="one network, or fit for the training loop alone")
+    bench.add_argument("--only", metavar="NAME", help="one network, or one part: fit, gradients, solvers")
     bench.add_argument("--device", default="cpu", help="auto, cpu (default), cuda, cuda:1")
     bench.add_argument("-o", type=Path, metavar="FILE", help="write the numbers as JSON")
     bench.set_defaults(command=_bench)
@@ -112,6 +116,19 @@ def _show(options: argparse.Namespace) -> None:
             for output in cell.get("outputs", []):
                 text = output.get("text") or output.get("data", {}).get("text/plain", "")
                 print("".join(text).rstrip())
+
+
+def _methods(options: argparse.Namespace) -> None:
+    import inspect
+
+    from mtlkit.weighting import METHODS, find
+
+    if options.name:
+        method = find(options.name)
+        print(f"{options.name}{inspect.signature(method)}\n\n{inspect.getdoc(method)}")
+        return
+    for name, method in METHODS.items():
+        print(f"{name:18} {(inspect.getdoc(method) or '').split(chr(10))[0]}")
 
 
 def _data(options: argparse.Namespace) -> None:

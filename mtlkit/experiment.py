@@ -19,7 +19,7 @@ from mtlkit.errors import MtlkitError
 from mtlkit.parameters import Parameters
 from mtlkit.progress import Progress
 from mtlkit.training import Run, Settings
-from mtlkit.weighting import build
+from mtlkit.weighting import Direction, build
 
 Problem = Callable[[int], tuple[Dataset, nn.Module]]
 
@@ -68,6 +68,8 @@ def _train(experiment: str, p: Parameters, seed: int, data: Dataset, network: nn
     settings = {field.name: p[field.name] for field in fields(Settings) if field.name in p}
     settings |= {"seed": seed, "betas": (p.beta_1, p.beta_2)}
     rule = build(p.weighting, len(data.task_names), p | {"seed": seed})
+    if isinstance(rule, Direction):
+        rule.attach(network, data.train.inputs[:2])
     training = Run(network, [kinds[data.kind](task) for task in data.task_names], rule, data, Settings(**settings))
     if "cuda" in p.device:
         torch.cuda.reset_peak_memory_stats(p.device)

@@ -116,9 +116,10 @@ def _range(
 
 
 def _weighting(name: str, value: str) -> str:
-    from mtlkit.weighting import METHODS
+    from mtlkit.weighting import find
 
-    return _choice(*METHODS)(name, value)
+    find(value.lower())
+    return value.lower()
 
 
 def _network(name: str, value: str) -> str:
@@ -169,6 +170,8 @@ RULES: dict[str, Callable[[str, Any], Any]] = {
     "main_class": _range(0, 9),
     "shared_layers": _range(0),
     "related_std": _range(0),
+    "many_tasks": _range(0),
+    "seconds": _range(0),
     **{name: _COUNT for name in ("tasks", "epochs", "batch_size", "reference_batch", "refresh", "evaluations",
                                  "threads", "k", "head_layers", "head_width", "shared_width", "input_dimension",
                                  "output_dimension")},

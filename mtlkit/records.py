@@ -28,13 +28,17 @@ PLUMBING = ("data_root", "runs", "device", "threads", "fresh", "seeds", "study",
 CODE_OF_STEPS = {
     "losses": ["steps/by_losses"],
     "alignment": ["steps/by_alignment", "engine/alignment", "engine/forward_mode"],
+    "gradients": ["steps/by_gradients", "engine/task_gradients"],
+    "direction": ["steps/by_gradients", "engine/task_gradients"],
+    "bilevel": ["steps/bilevel", "steps/by_alignment", "engine/alignment", "engine/forward_mode"],
 }
 """What a step of every kind runs, beside what all of them do."""
 
 
 def identity(experiment: str, parameters: Mapping[str, Any], seed: int, data: Mapping[str, Any]) -> str:
-    """16 hex digits that name a run: the same experiment, parameters, seed and data give the same."""
-    what = {key: value for key, value in parameters.items() if key not in PLUMBING}
+    """16 hex digits that name a run: the same experiment, parameters (as far as they are given), seed and data give the
+    same."""
+    what = {key: value for key, value in parameters.items() if key not in PLUMBING and value != ""}
     text = json.dumps([experiment, what, seed, data["variant"], data["checksum"]], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -42,16 +46,34 @@ def identity(experiment: str, parameters: Mapping[str, Any], seed: int, data: Ma
 def code_hash(weighting: str, network: str, data: str) -> str:
     """16 hex digits of the code that a run uses: comments, docstrings and layout do not count."""
     from mtlkit.nets import NETWORKS
-    from mtlkit.weighting import METHODS
+    from mtlkit.weighting import METHODS, RANDOM_FIRST
 
     package = paths.ROOT / "mtlkit"
     names = ["tasks", "optimizers", "summary", "training", "data/base", "data/noise", f"data/{data}", "nets/base",
              "weighting/base", "steps/base", "engine/reference"]  # fmt: skip
-    if weighting in METHODS:
-        names += CODE_OF_STEPS[METHODS[weighting].needs]
-    chosen = [Path(inspect.getfile(table[name])) for table, name in ((METHODS, weighting), (NETWORKS, network))
-              if name in table]  # fmt: skip
+    method = METHODS.get(weighting.removeprefix(RANDOM_FIRST))
+    if method is not None:
+        names += CODE_OF_STEPS[method.needs]
+    if weighting.startswith(RANDOM_FIRST):
+        names += ["weighting/rgw", "weighting/rlw"]
+    chosen = [Path(inspect.getfile(one)) for one in (method, NETWORKS.get(network)) if one is not None]
+    if method is not None:
+        chosen += _helpers(chosen[0], package)
     return _hash_of((*(package / f"{name}.py" for name in names), *chosen))
+
+
+def _helpers(file: Path, package: Path) -> list[Path]:
+    """What the file of a method imports from those of others, and so on; all methods use `base`."""
+    found: list[Path] = []
+    todo = [file]
+    while todo:
+        for node in ast.walk(ast.parse(todo.pop().read_text())):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("mtlkit.weighting."):
+                one = package / f"{node.module.removeprefix('mtlkit.').replace('.', '/')}.py"
+                if one.name != "base.py" and one not in found:
+                    found.append(one)
+                    todo.append(one)
+    return sorted(found)
 
 
 @cache

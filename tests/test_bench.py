@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mtlkit import bench, cli
-from mtlkit.bench import steps
+from mtlkit.bench import steps, timing
 
 CELL = ("mlp", 2, 16)
 
@@ -17,7 +17,7 @@ CELL = ("mlp", 2, 16)
 def test_methods_take_turns_until_the_time_is_over() -> None:
     called = []
     methods = {name: lambda name=name: called.append(name) for name in "ab"}
-    taken = bench.paired(methods, 0.0, "cpu", least=7)
+    taken = timing.paired(methods, 0.0, "cpu", least=7)
     assert {name: len(times) for name, times in taken.items()} == {"a": 7, "b": 7}
     assert all(sorted(called[i : i + 2]) == ["a", "b"] for i in range(0, 14, 2))
     assert called != sorted(called)
@@ -25,8 +25,7 @@ def test_methods_take_turns_until_the_time_is_over() -> None:
 
 def test_ratio_is_taken_within_a_repetition() -> None:
     taken = {"plain": [1.0, 10.0, 100.0], "other": [2.0, 30.0, 200.0]}
-    assert bench.ratio(taken, "other") == [2.0, 2.0, 2.5]
-    assert bench.ratio(taken, "other", times=10)[1] == 20.0
+    assert timing.ratio(taken, "other") == [2.0, 2.0, 2.5]
 
 
 def test_peak_counts_what_is_alive_together() -> None:
@@ -38,7 +37,7 @@ def test_peak_counts_what_is_alive_together() -> None:
         del second
         torch.ones(250_000)
 
-    assert bench.peak_bytes(method, "cpu") == pytest.approx(2e6, rel=0.01)
+    assert timing.peak_bytes(method, "cpu") == pytest.approx(2e6, rel=0.01)
 
 
 def test_vmap_makes_the_same_step() -> None:

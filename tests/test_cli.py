@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mtlkit import cli, paths, records
+from mtlkit.weighting import METHODS
 from tests import factory
 
 
@@ -137,3 +138,18 @@ def test_adopt_refuses_what_belongs_to_no_single_study(capsys: pytest.CaptureFix
                                              ("false", "false"), ("slgrad", "slgrad"), ("", "")])  # fmt: skip
 def test_literals(text: str, value: object) -> None:
     assert cli._literal(text) == value
+
+
+def test_methods(capsys: pytest.CaptureFixture) -> None:
+    cli.main(["methods"])
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in shown] == list(METHODS)
+    assert all(len(line.split()) > 3 for line in shown), "each has a first line that says something"
+    cli.main(["methods", "cagrad"])
+    assert "rescale: int = 1" in capsys.readouterr().out
+    assert "did you mean 'cagrad'" in fails(capsys, "methods", "cagrod")
+
+
+def test_every_method_stands_in_the_readme() -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    assert all(f"`{name}`" in text for name in METHODS)

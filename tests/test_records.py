@@ -202,6 +202,10 @@ def test_code_hash_covers_what_a_run_uses(monkeypatch: pytest.MonkeyPatch) -> No
     assert not slgrad & {"rlw.py", "mlp.py", "toy.py", "plots.py"}
     rlw = records.code_hash("rlw", "mlp", "toy")
     assert rlw > every | {"rlw.py", "mlp.py", "toy.py"} and not rlw & {"slgrad.py", "alignment.py", "by_alignment.py"}
+    cagrad = {"cagrad.py", "gradients.py", "solvers.py", "by_gradients.py", "task_gradients.py"}
+    assert records.code_hash("cagrad", "mlp", "toy") > every | cagrad
+    assert records.code_hash("rlw+cagrad", "mlp", "toy") > every | cagrad | {"rgw.py", "rlw.py"}
+    assert records.code_hash("famo", "mlp", "toy") > every | {"famo.py", "history.py"}
 
 
 def test_code_that_is_hashed_exists(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from mtlkit.data import toy
 from mtlkit.data.base import Dataset, Samples, generator
 from mtlkit.errors import MtlkitError
 from mtlkit.training import Order, Run, Settings, class_shares, evaluate
-from mtlkit.weighting import METHODS, Rule, Signal, build
+from mtlkit.weighting import METHODS, Direction, Rule, Signal, build
 
 
 def problem(seed: int = 0, *, noise: float = 0.3, kind: str = "classification") -> tuple[Dataset, nn.Module]:
@@ -30,6 +30,8 @@ def run(made: tuple[Dataset, nn.Module], rule: str | Rule = "ew", options: dict 
     data, network = made
     kind = tasks.binary if data.kind == "binary" else tasks.regression
     rule = build(rule, 2, options or {}) if isinstance(rule, str) else rule
+    if isinstance(rule, Direction):
+        rule.attach(network, data.train.inputs[:2])
     settings = {"epochs": 3, "batch_size": 8, "reference_batch": 8, "learning_rate": 0.1} | settings
     return Run(network, [kind(name) for name in data.task_names], rule, data, Settings(**settings))
 
@@ -71,7 +73,8 @@ def test_learns_a_separable_problem(name: str) -> None:
     data = Dataset("toy", "toy", "0", ["a", "b"], "binary", *(separable(n) for n in (160, 40, 40, 200)), facts={})
     history = run((data, problem()[1]), name, epochs=8, reference_batch=16).fit()
     assert history["evaluations"][-1]["test"]["accuracy"] > 0.85
-    assert history["train_loss"][-1] < 0.7 * history["train_loss"][0]
+    if name not in ("stch", "db_mtl", "ol_aux", "l2rw"):  # which go for other things than the mean loss
+        assert history["train_loss"][-1] < 0.7 * history["train_loss"][0]
     assert [len(history[key]) for key in ("train_loss", "epoch_seconds", "evaluations")] == [8, 8, 8]
     assert "tasks_loss" in history["evaluations"][-1]["tuning"]
 

@@ -2,12 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mtlkit import nets
+from mtlkit.optimizers import make_optimizer
+from mtlkit.steps import Step, make_step
 from mtlkit.tasks import binary_loss
+from mtlkit.weighting import Direction, build
 
 
 @dataclass
@@ -173,6 +177,21 @@ def matrix(problem: Problem) -> Tensor:
     """The loss matrix, by the obvious loop; batch normalisation keeps its running statistics out of it."""
     predictions = problem.network(problem.inputs)
     return torch.stack([f(p, t) for f, p, t in zip(problem.losses, predictions, problem.targets, strict=True)])
+
+
+def step_of(name: str, network: nn.Module, losses: list[Callable], inputs: Tensor, options: dict | None = None,
+            **more: Any) -> Step:  # fmt: skip
+    """The step of a method, with all that it may need."""
+    rule = build(name, len(losses), options or {})
+    if isinstance(rule, Direction):
+        rule.attach(network, inputs)
+        network.to(inputs)
+    more.setdefault("optimizer", make_optimizer("sgd", network.parameters(), learning_rate=0.01))
+    return make_step(network, losses, rule, **more)
+
+
+NEED_HEADS = {"l2rw", "auto_lambda", "graddrop", "rotograd"}
+"""Methods that refuse a network without `encoder` and `heads`."""
 
 
 def loop_scores(problem: Problem, parameters: list[Tensor], direction: list[Tensor]) -> Tensor:

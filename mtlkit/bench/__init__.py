@@ -9,19 +9,18 @@ mark of what one step allocates (gradients, activations, temporaries), without p
 import copy
 import json
 import os
-import random
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from textwrap import shorten
 from typing import Any
 
 import torch
-from torch.autograd.profiler import profile
 
 from mtlkit import records
-from mtlkit.bench.steps import PROBLEMS, STEPS, Method, make
+from mtlkit.bench import gradients
+from mtlkit.bench.steps import PROBLEMS, STEPS, make
+from mtlkit.bench.timing import LIMIT, compare, paired, peak_bytes, ratio
 from mtlkit.data.base import Dataset
 from mtlkit.errors import MtlkitError, one_of
 from mtlkit.optimizers import make_optimizer
@@ -30,8 +29,8 @@ from mtlkit.tasks import Task
 from mtlkit.training import Run, Settings
 from mtlkit.weighting import build
 
-LIMIT = 8e9
-"""Bytes; what would need more is skipped."""
+PARTS = ("fit", "gradients", "solvers")
+"""What is measured apart from the step of SLGrad on every network."""
 
 COLUMNS = {
     "plain step, ms": ("plain", "ms"),
@@ -42,52 +41,6 @@ COLUMNS = {
     "per-sample loop, extrapolated": ("loop", "time"),
     "vmap(grad), reference B/4": ("vmap", "time"),
 }
-
-
-def paired(methods: Mapping[str, Method], seconds: float, device: str, least: int = 5) -> dict[str, list[float]]:
-    """Seconds of every method, by repetition: at least `least`, at most 200, and about `seconds` in all. The methods
-    should have been called before: first calls are slow."""
-
-    def clock() -> float:
-        if device == "cpu":
-            return time.process_time()
-        torch.cuda.synchronize(device)
-        return time.perf_counter()
-
-    taken: dict[str, list[float]] = {name: [] for name in methods}
-    end = time.monotonic() + seconds
-    for repetition in range(200):
-        if repetition >= least and time.monotonic() > end:
-            break
-        for name in random.sample(list(methods), len(methods)):
-            start = clock()
-            methods[name]()
-            taken[name].append(clock() - start)
-    return taken
-
-
-def ratio(taken: Mapping[str, list[float]], name: str, times: int = 1) -> list[float]:
-    """Lower quartile, median and upper quartile of `times` the ratio to `plain` within each repetition."""
-    return quantiles([times * a / b for a, b in zip(taken[name], taken["plain"], strict=True)], method="inclusive")
-
-
-def peak_bytes(method: Method, device: str) -> int:
-    """High-water mark of what one call allocates; the second call is measured."""
-    method()
-    if device != "cpu":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        method()
-        return torch.cuda.max_memory_allocated(device) - before
-    os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # the profiler would complain that there is no GPU
-    with profile(profile_memory=True) as events:
-        method()
-    changes = [event for event in events.kineto_results.events() if event.name() == "[memory]"]
-    level = peak = 0
-    for change in sorted(changes, key=lambda event: event.start_ns()):
-        level += change.nbytes()
-        peak = max(peak, level)
-    return peak
 
 
 def measure_step(name: str, count: int, size: int, seconds: float, device: str) -> dict[str, Any]:
@@ -105,12 +58,40 @@ def measure_step(name: str, count: int, size: int, seconds: float, device: str) 
     for keys, share, least in ((("plain", "B", "B/4"), 0.7, 5), (("plain", "loop", "vmap"), 0.3, 3)):
         if "plain" not in row["skipped"]:
             methods = {key: make(key, name, count, size, device) for key in keys if key not in row["skipped"]}
-            peaks = {key: peak_bytes(method, device) for key, method in methods.items()}
-            taken = paired(methods, seconds * share, device, least)
-            for key in methods:
-                times = ratio(taken, key, count * size if key == "loop" else 1)
-                row[key] = {"time": times, "memory": peaks[key] / peaks["plain"], "ms": 1e3 * median(taken[key]),
-                            "repetitions": len(taken[key])}  # fmt: skip
+            row |= compare(methods, seconds * share, device, least)
+    if "loop" in row:  # one of its T x B passes was measured
+        row["loop"]["time"] = [count * size * time for time in row["loop"]["time"]]
+    return row
+
+
+def measure_gradients(name: str, count: int, size: int, seconds: float, device: str) -> dict[str, Any]:
+    """One cell of methods on task gradients: every library's step, beside a plain one."""
+    row: dict[str, Any] = {"network": name, "tasks": count, "batch": size, "part": "gradients", "skipped": {}}
+    for rule in gradients.NAMES:
+        methods = {"plain": make("plain", name, count, size, device)}
+        for contender in gradients.CONTENDERS:
+            try:
+                methods[contender] = gradients.make(contender, rule, name, count, size, device)
+                methods[contender]()
+            except (MtlkitError, ImportError, RuntimeError, ValueError) as error:
+                methods.pop(contender, None)
+                row["skipped"][f"{rule} {contender}"] = shorten(str(error), 100)
+        row |= {f"{rule} {key}": found for key, found in compare(methods, seconds, device).items() if key != "plain"}
+    return row
+
+
+def measure_solvers(count: int, matrices: int) -> dict[str, Any]:
+    """Relative suboptimality of MGDA's and CAGrad's weights on hard Gram matrices, median and worst, ours and others';
+    what is best of all counts as the optimum."""
+    row: dict[str, Any] = {"part": "solvers", "tasks": count, "matrices": matrices, "skipped": {}}
+    for rule in ("mgda", "cagrad"):
+        found: dict[str, list[float]] = {}
+        for gram in gradients.hard_matrices(count, matrices):
+            values = gradients.objectives(rule, gram)
+            scale = max(abs(min(values.values())), 1e-9 * float(gram.diagonal().mean()))
+            for key, value in values.items():
+                found.setdefault(key, []).append((value - min(values.values())) / scale)
+        row |= {f"{rule} {key}": {"median": median(gaps), "worst": max(gaps)} for key, gaps in found.items()}
     return row
 
 
@@ -145,13 +126,13 @@ def bench(*, quick: bool = False, only: str | None = None, device: str = "cpu", 
 
     Args:
         quick: One cell a network, and less time for each.
-        only: An entry of `PROBLEMS`, or `fit` for the training loop alone.
+        only: An entry of `PROBLEMS` or of `PARTS`.
         device: `auto`, `cpu`, `cuda`, `cuda:1`.
         output: The JSON file.
     """
     device = RULES["device"]("device", device)
     if only is not None:
-        one_of("only", only, [*PROBLEMS, "fit"])
+        one_of("only", only, [*PROBLEMS, *PARTS])
     if output is not None:
         try:
             output.touch()
@@ -162,7 +143,7 @@ def bench(*, quick: bool = False, only: str | None = None, device: str = "cpu", 
     print(f"torch {about['torch']}, {about['device']}, 1 thread, machine load {about['load']:.1f}. Time and memory are")
     print("ratios to a plain step: median (lower to upper quartile).\n")
     seconds, rows = 3 if quick else 15, []
-    if only != "fit":
+    if only not in PARTS:
         _print(["network", "T", "B", *COLUMNS], head=True)
     for name, problem in PROBLEMS.items():
         for cell in problem.cells[: 1 if quick else None]:
@@ -175,6 +156,24 @@ def bench(*, quick: bool = False, only: str | None = None, device: str = "cpu", 
         for name in ("lenet", "mlp"):
             rows.append(measure_fit(name, seconds, device))
             _print([name, *PROBLEMS[name].cells[0], _shown(rows[-1], "plain", "ms"), _shown(rows[-1], "fit", "time")])
+    if only in (None, "gradients"):
+        print("\nMethods on task gradients, without a reference batch; ratio to a plain step.\n")
+        _print(["network", "T", "B", "method", *gradients.CONTENDERS, *(f"memory, {c}" for c in gradients.CONTENDERS)],
+               head=True)  # fmt: skip
+        for cell in gradients.CELLS:
+            rows.append(measure_gradients(*cell, seconds, device))
+            for rule in gradients.NAMES:
+                keys = [f"{rule} {contender}" for contender in gradients.CONTENDERS]
+                _print([*cell, rule, *(_shown(rows[-1], key, "time") for key in keys),
+                        *(_shown(rows[-1], key, "memory") if key in rows[-1] else "-" for key in keys)])  # fmt: skip
+    if only in (None, "solvers"):
+        print("\nRelative suboptimality of weights on hard Gram matrices: median, worst.\n")
+        _print(["T", "method", "ours", "TorchJD", "LibMTL"], head=True)
+        for count in (2, 3, 10, 40):
+            rows.append(measure_solvers(count, 30 if quick else 200))
+            for rule in ("mgda", "cagrad"):
+                cells = (rows[-1].get(f"{rule} {key}") for key in ("ours", "TorchJD", "LibMTL"))
+                _print([count, rule, *("-" if c is None else f"{c['median']:.1g}, {c['worst']:.1g}" for c in cells)])
     if output is not None:
         about["load_after"] = os.getloadavg()[0]
         output.write_text(json.dumps(records.rounded({"environment": about, "rows": rows}), indent=1) + "\n")

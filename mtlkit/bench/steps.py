@@ -3,21 +3,18 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mtlkit import nets, tasks
+from mtlkit.bench.timing import Method
 from mtlkit.data.base import Samples, generator
 from mtlkit.engine import reference_pass
 from mtlkit.engine.reference import Loss
 from mtlkit.optimizers import guarded_step, make_optimizer
 from mtlkit.steps import make_step
-from mtlkit.weighting import build
-
-Method = Callable[[], Any]
-"""Something to measure; what it allocates is gone at its end, gradients included."""
+from mtlkit.weighting import Direction, build
 
 
 def encoder_decoder(tasks: int, width: int = 32) -> nets.SharedEncoder:
@@ -75,15 +72,21 @@ def plain_step(network: nn.Module, loss: Loss, batch: Samples) -> Method:
     return step
 
 
-def weighted_step(network: nn.Module, loss: Loss, batch: Samples, reference: Samples, rule: str = "slgrad") -> Method:
+def weighted_step(network: nn.Module, loss: Loss, batch: Samples, reference: Samples | None,
+                  rule: str = "slgrad") -> Method:  # fmt: skip
     """One of our methods."""
-    optimizer = make_optimizer("sgd", network.parameters(), learning_rate=1e-3)
-    step = make_step(network, [loss] * len(batch.targets), build(rule, len(batch.targets)))
+    method = build(rule, len(batch.targets)).to(batch.inputs.device)
+    if isinstance(method, Direction):
+        method.attach(network, batch.inputs[:2])
+    optimizer = make_optimizer("sgd", network.parameters(), learning_rate=1e-3, of_the_rule=list(method.parameters()))
+    step = make_step(network, [loss] * len(batch.targets), method, optimizer=optimizer)
 
     def whole() -> None:
         guarded_step(optimizer, step(batch, reference).skip)
+        step.after(batch)
         optimizer.zero_grad()
-        step.load_state_dict(step.state_dict() | {"direction": None})  # the memory of the next step counts it again
+        if "direction" in step.state_dict():  # the memory of the next step counts it again
+            step.load_state_dict(step.state_dict() | {"direction": None})
 
     return whole
 

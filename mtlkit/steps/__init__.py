@@ -7,11 +7,19 @@ from torch import nn
 
 from mtlkit.engine.reference import Loss
 from mtlkit.steps.base import Outcome, Step
+from mtlkit.steps.bilevel import ByLookingAhead
 from mtlkit.steps.by_alignment import ByAlignment
+from mtlkit.steps.by_gradients import ByDirection, ByGradients
 from mtlkit.steps.by_losses import ByLosses
 from mtlkit.weighting.base import Weighting
 
-STEPS: dict[str, type[Step]] = {"losses": ByLosses, "alignment": ByAlignment}
+STEPS: dict[str, type[Step]] = {
+    "losses": ByLosses,
+    "alignment": ByAlignment,
+    "gradients": ByGradients,
+    "direction": ByDirection,
+    "bilevel": ByLookingAhead,
+}
 """By what a method `needs`."""
 
 

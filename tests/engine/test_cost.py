@@ -21,7 +21,7 @@ from mtlkit.data.base import Samples
 from mtlkit.engine import SampleAlignment, forward_mode
 from mtlkit.steps import make_step
 from mtlkit.tasks import binary_loss
-from mtlkit.weighting import METHODS, build
+from mtlkit.weighting import METHODS, Direction, build
 
 NO_KERNEL = ("profiler::", "aten::is_same_size", "aten::_has_same_storage_numel", "aten::empty")
 SYNCHRONISING = {"aten::_local_scalar_dense", "aten::item", "aten::nonzero", "aten::equal", "aten::is_nonzero"}
@@ -181,7 +181,8 @@ OPTIONS = [
     {"update": "published"},
     {"shuffle": True},
 ]
-VARIANTS = [*((name, {}) for name in METHODS), *(("rlw", {"law": law}) for law in LAWS),
+VARIANTS = [*((name, {}) for name in [*METHODS, "rlw+cagrad"]), ("graddrop", {"gradients": "shared"}),
+            ("mgda", {"gradients": "representation"}), *(("rlw", {"law": law}) for law in LAWS),
             *(("slgrad", options) for options in OPTIONS)]  # fmt: skip
 
 
@@ -193,9 +194,11 @@ def test_step_reads_no_value(name: str, options: dict, more: dict) -> None:
     network = nets.light_lenet(tasks).to("meta")
     optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9)
     rule = build(name, tasks, options).to("meta")
+    if isinstance(rule, Direction):
+        rule.attach(network, torch.empty(2, 3, 32, 32, device="meta"))
     shares = torch.empty(tasks, 2, device="meta")
     step = make_step(network, [binary_loss] * tasks, rule, class_shares=shares, optimizer=optimizer, **more)
-    if METHODS[name].needs == "alignment":
+    if getattr(step, "alignment", None) is not None:
         step.alignment._exact[True] = "representation"  # looking for the path, once in a run, does read values
     batch = Samples(torch.empty(size, 3, 32, 32, device="meta"), torch.empty(tasks, size, device="meta"))
     for _ in range(2):
@@ -217,3 +220,37 @@ def test_equal_weighting_costs_next_to_nothing() -> None:
     plain = count(plain_step(problem.network(10), problem.loss, problem.batch(10, 4)))
     assert ours.flops == plain.flops
     assert ours.kernels.total() <= plain.kernels.total() + 25
+
+
+@pytest.mark.parametrize(
+    ("name", "flops", "operators"), [("lenet", 2.1, 2.1), ("light_lenet", 5, 4), ("resnet18", 2.4, 4.5)]
+)
+def test_task_gradients_beside_a_plain_step(name: str, flops: float, operators: float) -> None:
+    """Heads once, the encoder once per task; what the solver does comes on top and does not grow with the network."""
+    problem = PROBLEMS[name]
+    tasks, size = problem.cells[0]
+    plain = cost("plain", name, tasks, size)
+    ours = count(weighted_step(problem.network(tasks), problem.loss, problem.batch(tasks, size), None, "pcgrad"))
+    assert ours.flops <= flops * plain.flops
+    assert ours.kernels.total() <= operators * plain.kernels.total()
+
+
+@pytest.mark.parametrize("name", ["ol_aux", "cosine"])
+def test_products_with_the_main_gradient_cost_the_same_for_any_number_of_tasks(name: str) -> None:
+    problem = PROBLEMS["light_lenet"]
+
+    def flops(tasks: int, rule: str) -> int:
+        step = weighted_step(problem.network(tasks), problem.loss, problem.batch(tasks, 8), None, rule)
+        return count(step).flops
+
+    few, many = (flops(tasks, name) / flops(tasks, "ew") for tasks in (2, 20))
+    assert many <= 1.01 * few <= 2.75
+
+
+@pytest.mark.parametrize(("name", "limit"), [("rgw", 1.05), ("graddrop", 1.05), ("rotograd", 1.5)])
+def test_one_pass_through_the_encoder_serves_all_tasks(name: str, limit: float) -> None:
+    """RotoGrad's rotations come on top."""
+    problem = PROBLEMS["light_lenet"]
+    batch = problem.batch(5, 8)
+    ours, plain = (count(weighted_step(problem.network(5), problem.loss, batch, None, rule)) for rule in (name, "ew"))
+    assert ours.flops <= limit * plain.flops
