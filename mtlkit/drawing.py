@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtlkit import plots, report
+from mtlkit.detection import detection_table
 from mtlkit.selection import EPOCH_RULES, by_variant, in_study, metrics_of, one_variant
 from mtlkit.studies import Study
 from mtlkit.tables import write_table
@@ -66,6 +67,8 @@ def _draw(
         figures["flipped_mass"] = plots.flipped_mass(records, study)
     figures["weights"] = plots.weight_histogram(records, study)
     figures["task_weights"] = plots.task_weights(records, study)
+    if (detected := detection_table(records, study, scale)) is not None:
+        tables["detection"] = detected
     paths = []
     for name, table in tables.items():
         paths += write_table(table, folder, name, label=f"{study.name}_{name}")

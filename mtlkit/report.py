@@ -47,6 +47,8 @@ def table(
     if cells.frame["peak_memory_mb"].notna().any():  # it is not measured on every device
         columns["", "memory, MB"] = [number(cost["memory"], 0) for cost in costs]
     columns["", "learning rate"] = [cost["rates"] for cost in costs]
+    if (cells.frame["skipped"] > 0).any():
+        columns["", "steps skipped"] = [cost["skipped"] for cost in costs]
     for arm, cost in zip(study.arms, costs, strict=True):
         named = {"time_ratio": cost["time"], "seconds_per_step": cost["seconds"], "peak_memory_mb": cost["memory"]}
         numbers += [{"arm": arm, "metric": name, "mean": value} for name, value in named.items()]
@@ -218,8 +220,17 @@ def _costs(frame: pd.DataFrame, study: Study) -> list[dict]:
         seconds, rates = rows["seconds_per_step"].median(), sorted(set(frame.loc[frame["arm"] == arm, "learning_rate"]))
         shown = f"{rates[0]:g}" + (f" to {rates[-1]:g}" if len(rates) > 1 else "") if rates else "–"
         memory = rows["peak_memory_mb"].median()
-        costs.append({"seconds": seconds, "time": seconds / base, "memory": memory, "rates": shown})
+        costs.append({"seconds": seconds, "time": seconds / base, "memory": memory, "rates": shown,
+                      "skipped": _percent(frame.loc[frame["arm"] == arm, "skipped"])})  # fmt: skip
     return costs
+
+
+def _percent(shares: pd.Series) -> str:
+    """Mean, and the greatest where runs differ."""
+    if shares.empty:
+        return "–"
+    most = f" (up to {shares.max():.0%})" if shares.max() - shares.mean() >= 0.005 else ""
+    return f"{shares.mean():.0%}{most}"
 
 
 def _arm_labels(study: Study, arms: Sequence[str]) -> pd.Index:

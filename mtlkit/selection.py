@@ -113,6 +113,7 @@ def select(records: Sequence[dict], at: str = "last", by: str = "loss") -> pd.Da
                 "machine": f"{record['environment']['device']}, {record['environment']['threads']} thread(s)",
                 "seconds_per_step": record["cost"]["seconds_per_step"],
                 "peak_memory_mb": record["cost"]["peak_memory_mb"],
+                "skipped": record["steps"]["skipped"] / max(1, sum(record["steps"].values())),
                 "epoch": chosen["epoch"],
                 **metrics,
             }

@@ -90,6 +90,7 @@ def record(
             "flipped_share": shares.clip(0).tolist() if flipped else [None] * EPOCHS,
             "flipped_fraction": flipped,
             "histogram": histogram(random, arm, kept, flipped),
+            "detection": [],
         },
         "steps": {"taken": 520, "skipped": 0},
         "cost": {
