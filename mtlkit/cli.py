@@ -132,9 +132,9 @@ def _methods(options: argparse.Namespace) -> None:
 
 
 def _data(options: argparse.Namespace) -> None:
-    from mtlkit.data import cifar10
+    from mtlkit.data import cifar10, multi_mnist
 
-    sets = {"cifar10": cifar10}
+    sets = {"cifar10": cifar10, "mnist": multi_mnist}
     if options.action == "prepare":
         one_of("the data set", options.name, sets)
         print(sets[options.name].prepare(options.data_root))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
 from mtlkit.data.base import Dataset
@@ -42,19 +43,22 @@ def results(records: Sequence[dict]) -> "pandas.DataFrame":
 
 
 def images(data: Dataset, count: int = 12) -> "Figure":
-    """Training images, the first half with right and the second with wrong main labels; the label seen is above."""
+    """Training images, the first row with right and the second with wrong main labels; the label seen is above."""
     from mtlkit import style
 
     labels, flipped = data.train.groups[0], data.train.flipped[0]
+    binary = data.kind == "binary"
     with style.style():
         figure, axes = style.panels(2, count // 2, style.PAGE, 2.6)
         for row, (kind, name) in enumerate(((~flipped, "right"), (flipped, "wrong"))):
-            positive, negative = ((kind & (labels == label)).nonzero().flatten()[: count // 4] for label in (1, 0))
-            for ax, index in zip(axes[row], [*positive, *negative], strict=False):
+            half = count // 4 if binary else count // 2
+            shown = [(kind & (labels == label) if binary else kind).nonzero().flatten()[:half] for label in (1, 0)]
+            for ax, index in zip(axes[row], torch.cat(shown if binary else shown[:1]).tolist(), strict=False):
                 picture = data.train.inputs[index].permute(1, 2, 0)
                 low, high = picture.min(), picture.max()
-                ax.imshow((picture - low) / (high - low).clamp_min(1e-6))
-                ax.set_title(f"{'' if labels[index] else 'not '}{data.task_names[0]} ({name})", fontsize=6)
+                ax.imshow((picture - low) / (high - low).clamp_min(1e-6), cmap="gray")
+                said = f"{'' if labels[index] else 'not '}{data.task_names[0]}" if binary else str(int(labels[index]))
+                ax.set_title(f"{said} ({name})", fontsize=6)
             for ax in axes[row]:
                 ax.set_axis_off()
     return figure

@@ -255,3 +255,38 @@ def test_number_out_of_range_is_shown(name: str, option: str, value: int) -> Non
 def test_at_least_one_task(name: str) -> None:
     with pytest.raises(MtlkitError, match="tasks is 0, which is not at least 1"):
         build(name, 0)
+
+
+FROZEN = {
+    "ew": [0.33333, 0.33333, 0.33333, 0.04167],
+    "rlw": [0.32694, 0.05409, 0.61897, 0.04087],
+    "uw": [0.27479, 0.27479, 0.27479, 0.03435],
+    "dwa": [0.33333, 0.33333, 0.33333, 0.04167],
+    "gls": [0.35792, 0.26811, 0.38595, 0.04474],
+    "imtl_l": [0.33333, 0.33333, 0.33333, 0.04167],
+    "famo": [0.34005, 0.25472, 0.40524, 0.04251],
+    "stch": [0.76212, 0.57088, 0.8218, 0.09527],
+    "cosine": [0.33333, 0.33333, 0.0, 0.04167],
+    "ol_aux": [0.33333, 0.34969, 0.31212, 0.04167],
+    "slgrad": [0.38258, 0.43285, 0.18457, 0.15107],
+    "slgrad_task": [0.0, 1.0, 0.0, 0.0],
+    "l2rw": [1.0, 0.0, 0.0, 0.39486],
+    "main": [1.0, 0.0, 0.0, 0.125],
+    "oracle": [0.33333, 0.33333, 0.33333, 0.04762],
+    "label_consistency": [0.33333, 0.33333, 0.33333, 0.04762],
+}
+"""The weights of the three tasks, and of the first sample of the first one."""
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if METHODS[name.removeprefix("rlw+")].needs != "gradients"])
+def test_frozen(name: str) -> None:
+    """The numbers of today, in the third step; whoever changes them says why. Gradient methods have their own."""
+    rule = build(name, 3)
+    for _ in range(2):
+        rule(signal(dtype=torch.float64))
+        if rule.looks_after:
+            rule.after(signal(dtype=torch.float64, seed=1))
+        rule.end_of_epoch()
+    weights = weigh(rule, signal(dtype=torch.float64, seed=2))
+    weights = weights.detach()
+    assert [*weights.sum(1).tolist(), weights[0, 0].item()] == pytest.approx(FROZEN[name], abs=2e-5)
