@@ -1,5 +1,6 @@
 """Every notebook: its form, a smoke run under nbval, and what a user sees who mistypes a parameter."""
 
+import ast
 import json
 import os
 import re
@@ -60,6 +61,17 @@ def test_parameters_cell(path: Path) -> None:
     (cell,) = [cell for cell in cells(path) if tags(cell) == ["parameters"]]
     for line in "".join(cell["source"]).splitlines():
         assert re.fullmatch(r"[a-z_0-9]+: (str|int|float|bool) = \S.*  # .+", line), line
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
+def test_no_cell_overwrites_a_parameter(path: Path) -> None:
+    """In JupyterLab the cell that checks the parameters is run again after others."""
+    first, *others = ["".join(cell["source"]) for cell in cells(path) if cell["cell_type"] == "code"]
+    names = {node.target.id for node in ast.parse(first).body}
+    for source in others:
+        stored = [node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)
+                  and isinstance(node.ctx, ast.Store)]  # fmt: skip
+        assert not names & set(stored), source
 
 
 def test_nbval(tmp_path: Path) -> None:
