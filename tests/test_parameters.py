@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mtlkit import paths, studies
 from mtlkit.errors import MtlkitError
 from mtlkit.parameters import RULES, Parameters, check, checked, names_known, seeds
-from mtlkit.weighting import rlw, slgrad
+from mtlkit.weighting import METHODS, rlw, slgrad
 
 
 def parameters_cell(experiment: str) -> str:
@@ -101,8 +101,8 @@ def test_clear_meanings_are_converted(name: str, kind: type, value: Any, wanted:
         ("fresh", bool, 1, "fresh is 1, which is not True or False."),
         ("fresh", bool, "no", "fresh is 'no', which is not True or False."),
         ("weighting", str, True, "weighting is True, which is not a text."),
-        ("weighting", str, "slgard", "weighting is 'slgard', which is not one of ew, rlw, slgrad, main, oracle, "
-                                     "label_consistency (did you mean 'slgrad'?)."),
+        ("weighting", str, "slgard", f"weighting is 'slgard', which is not one of {', '.join(METHODS)} "
+                                     "(did you mean 'slgrad'?)."),
         ("device", str, "gpu", "device is 'gpu', which is not one of auto, cpu, cuda, cuda:1."),
     ],
 )  # fmt: skip
@@ -205,5 +205,6 @@ def test_every_parameter_has_a_rule(experiment: str) -> None:
     """A number needs a range and a text its choices, but for free texts and what each data set checks itself."""
     exec(parameters_cell(experiment), namespace := {})
     kinds = namespace["__annotations__"]
-    free = {"data_root", "runs", "study", "condition", "arm", "noise_kind"}
+    free = {"data_root", "runs", "study", "condition", "arm", "noise_kind", "options"}
+    free |= {"methods", "networks", "task_counts"}
     assert {name for name, kind in kinds.items() if kind is not bool} - free <= RULES.keys()

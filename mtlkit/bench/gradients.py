@@ -78,6 +78,7 @@ def libmtl(name: str) -> type:
         raise MtlkitError("LibMTL is not installed; `pip install --no-deps LibMTL==1.1.5` adds it to the comparison.")
     if "LibMTL" not in sys.modules:
         package = types.ModuleType("LibMTL")
+        package.__spec__ = spec
         package.__path__ = list(spec.submodule_search_locations or [])
         sys.modules["LibMTL"] = package
     from LibMTL import weighting

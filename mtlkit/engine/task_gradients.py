@@ -137,8 +137,10 @@ class Batch:
         elif isinstance(self._rows, Tensor):
             self.add(weights.to(self._rows.dtype) @ self._rows)
         else:
-            for row, weight in zip(self._rows, weights, strict=True):
-                _accumulate(self.of.shared, torch._foreach_mul(row, weight.to(row[0].dtype)))
+            rows, self._rows = self._rows, None  # each is gone once it is added
+            while rows:
+                row = rows.pop()
+                _accumulate(self.of.shared, _scaled(row, weights[len(rows)]))
 
     def backward_heads(self, heads: Tensor) -> None:
         """The second half of `backward`."""
@@ -245,16 +247,26 @@ def _splits(network: nn.Module, shared: Sequence[Tensor]) -> bool:
 
 
 def _products(a: Sequence[Sequence[Tensor]], b: Sequence[Sequence[Tensor]]) -> Tensor:
-    """`(len(a), len(b))`, the products of all pairs of rows; a symmetric matrix is computed once."""
-    flat = [[[g.reshape(-1) for g in row] for row in rows] for rows in (a, b)]
-    found: dict[tuple[int, int], Tensor] = {}
-    for i, left in enumerate(flat[0]):
-        for j, right in enumerate(flat[1]):
-            if a is b and j < i:
-                found[i, j] = found[j, i]
-            else:
-                found[i, j] = torch.stack([torch.dot(x, y) for x, y in zip(left, right, strict=True)]).sum()
-    return torch.stack([torch.stack([found[i, j] for j in range(len(b))]) for i in range(len(a))])
+    """`(len(a), len(b))`, the products of all pairs of rows; a symmetric matrix is computed once. Tensor after tensor,
+    so that those of all rows are read from memory once and then from the cache."""
+    pairs = [(i, j) for i in range(len(a)) for j in range(len(b)) if a is not b or i <= j]
+    parts: dict[tuple[int, int], list[Tensor]] = {pair: [] for pair in pairs}
+    for k in range(len(a[0])):
+        left, right = ([row[k].reshape(-1) for row in rows] for rows in (a, b))
+        for i, j in pairs:
+            parts[i, j].append(torch.dot(left[i], right[j]))
+    found = {pair: torch.stack(dots).sum() for pair, dots in parts.items()}
+    return torch.stack([torch.stack([found[(i, j) if (i, j) in found else (j, i)] for j in range(len(b))])
+                        for i in range(len(a))])  # fmt: skip
+
+
+def _scaled(row: list[Tensor], weight: Tensor) -> list[Tensor]:
+    """The row times `weight`; in place where no two of its tensors are one, which saves fresh memory."""
+    weight = weight.to(row[0].dtype)
+    if len({g.data_ptr() for g in row}) < len(row):
+        return torch._foreach_mul(row, weight)
+    torch._foreach_mul_(row, weight)
+    return row
 
 
 def _or_zeros(gradients: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:

@@ -104,8 +104,9 @@ def test_contract(name: str, tasks: int) -> None:
     """One prediction per task, logits, and every parameter is either shared or of one head and has a gradient."""
     torch.manual_seed(0)
     network = nets.NETWORKS[name](tasks)
-    predictions = network(torch.randn(4, *((250,) if name == "mlp" else (3, 32, 32))))
-    assert [tuple(p.shape) for p in predictions] == [(4, 1)] * tasks
+    shape, outputs = {"mlp": ((250,), 1), "multi_lenet": ((1, 28, 28), 10)}.get(name, ((3, 32, 32), 1))
+    predictions = network(torch.randn(4, *shape))
+    assert [tuple(p.shape) for p in predictions] == [(4, outputs)] * tasks
     shared = {id(p) for p in network.shared_parameters()}
     own = [{id(p) for p in head.parameters()} for head in network.heads]
     assert len(shared) + sum(map(len, own)) == len(list(network.parameters())) == len(shared.union(*own))
