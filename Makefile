@@ -39,10 +39,10 @@ run: $(INSTALLED) ## SLGrad on the built-in images: live progress, result table,
 	@$(PYTHON) -m mtlkit show runs/cifar_flip.ipynb
 
 test: $(INSTALLED) ## unit, property and oracle tests, and the notebooks under nbval
-	$(PYTHON) -m pytest $(ARGS)
+	$(PYTHON) -m pytest -n $(JOBS) $(ARGS)
 
 test-slow: $(INSTALLED) ## the tests that are marked slow
-	$(PYTHON) -m pytest -m slow $(ARGS)
+	$(PYTHON) -m pytest -n $(JOBS) -m slow $(ARGS)
 
 figures: $(INSTALLED) ## redraw every figure and table from the committed records
 	$(PYTHON) -m mtlkit figures

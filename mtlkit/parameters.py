@@ -23,12 +23,16 @@ class Parameters(dict):
             raise AttributeError(name) from None
 
 
-def check(namespace: Mapping[str, Any]) -> Parameters:
+def check(namespace: Mapping[str, Any], **choices: Iterable[str]) -> Parameters:
     """The parameters of the notebook whose `globals()` these are.
 
     The parameters cell says which there are and of what type: one annotated literal a line. Values that Papermill
     injects are held against it: an unknown name, a value of another type, and a value outside its choices or range are
     errors. Text is converted where its meaning is clear (`-p flag false`, `learning_rate: 1e-3` in YAML).
+
+    Args:
+        namespace: The notebook's.
+        **choices: What a parameter may be in this notebook, where that is less than in others.
 
     Raises:
         MtlkitError: The first thing that is wrong, in one sentence.
@@ -36,7 +40,10 @@ def check(namespace: Mapping[str, Any]) -> Parameters:
     types = namespace.get("__annotations__", {})
     cells = [cell for cell in namespace.get("In", []) if cell.startswith(INJECTED)]
     names_known([name for cell in cells for name in _assigned(cell)], types)
-    return checked({name: namespace[name] for name in types}, types)
+    result = checked({name: namespace[name] for name in types}, types)
+    for name, known in choices.items():
+        one_of(name, result[name], known)
+    return result
 
 
 def names_known(names: Iterable[str], known: Iterable[str]) -> None:

@@ -28,9 +28,16 @@ PLUMBING = ("data_root", "runs", "device", "threads", "fresh", "seeds", "study",
 CODE_OF_STEPS = {
     "losses": ["steps/by_losses"],
     "alignment": ["steps/by_alignment", "engine/alignment", "engine/forward_mode"],
-    "gradients": ["steps/by_gradients", "engine/task_gradients"],
-    "direction": ["steps/by_gradients", "engine/task_gradients"],
-    "bilevel": ["steps/bilevel", "steps/by_alignment", "engine/alignment", "engine/forward_mode"],
+    "gradients": ["steps/by_gradients", "steps/per_task", "engine/task_gradients"],
+    "direction": ["steps/by_gradients", "steps/per_task", "engine/task_gradients"],
+    "bilevel": [
+        "steps/bilevel",
+        "steps/per_task",
+        "steps/by_alignment",
+        "engine/alignment",
+        "engine/forward_mode",
+        "engine/task_gradients",
+    ],
 }
 """What a step of every kind runs, beside what all of them do."""
 

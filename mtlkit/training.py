@@ -127,8 +127,10 @@ def evaluate(network: nn.Module, tasks: Sequence[Task], samples: Samples, *, bat
             for kept, prediction in zip(predictions, out, strict=False):
                 kept.append(prediction)
     network.train(training)
-    labelled = [(torch.cat(parts).cpu()[there], target.cpu()[there])
-                for parts, target, there in zip(predictions, samples.targets, samples.mass.cpu() > 0, strict=False)]
+    labelled = [
+        (torch.cat(parts).cpu()[there], target.cpu()[there])
+        for parts, target, there in zip(predictions, samples.targets, samples.mass.cpu() > 0, strict=False)
+    ]
     result: dict[str, Any] = tasks[0].metrics(*labelled[0])
     if not main_only:
         result["tasks_loss"] = [float(task.loss(*pair).mean()) for task, pair in zip(tasks, labelled, strict=True)]
@@ -254,8 +256,10 @@ class Run:
         bad = (~torch.isfinite(weights)).nonzero()
         if len(bad):
             step, task, _ = bad[0].tolist()
-            raise MtlkitError(f"a weight of task {self.tasks[task].name!r} was not finite in epoch {self.epoch}, "
-                              f"step {step + 1}, though all losses were; please report it with the parameters.")
+            raise MtlkitError(
+                f"a weight of task {self.tasks[task].name!r} was not finite in epoch {self.epoch}, "
+                f"step {step + 1}, though all losses were; please report it with the parameters."
+            )
 
     def _save(self, path: Path, identity: str) -> None:
         """Write the whole state, or nothing."""

@@ -61,6 +61,13 @@ def test_misspelt_name() -> None:
         in_notebook(CELL, "# Parameters\nepochs = 3\nxyz = 1\n")
 
 
+def test_choices_of_one_notebook() -> None:
+    namespace = {"__annotations__": {"network": str}, "network": "mlp"}
+    assert check(namespace, network=["mlp"]).network == "mlp"
+    with pytest.raises(MtlkitError, match=r"network is 'mlp', which is not one of lenet, light_lenet\."):
+        check(namespace, network=["lenet", "light_lenet"])
+
+
 def test_variables_of_other_cells_are_no_parameters() -> None:
     assert in_notebook(CELL, "scratch = 3").epochs == 8
 

@@ -78,8 +78,11 @@ def load(
         if name == "train" and train:
             left, right = left[:train], right[:train]
         digits = {"left": labels[left], "right": labels[right]}
-        extra = {"none": [], "parity": [digits[names[1]] % 2],
-                 "random": [torch.randint(10, left.shape, generator=generator(seed, f"random {name}"))]}[unrelated]
+        extra = {
+            "none": [],
+            "parity": [digits[names[1]] % 2],
+            "random": [torch.randint(10, left.shape, generator=generator(seed, f"random {name}"))],
+        }[unrelated]
         targets = torch.stack([digits[names[0]], digits[names[1]], *extra])
         splits[name] = Samples(_compose(pixels[left], pixels[right]), targets, targets.clone())
     _spoil(splits["train"], noise, noise_kind, noisy_tasks, generator(seed, "noise"))

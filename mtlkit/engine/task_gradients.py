@@ -79,8 +79,8 @@ class Batch:
         self.of = of
         self._rows: list[list[Tensor]] | Tensor | None = None
 
-    def row(self, task: int, *, last: bool = False) -> list[Tensor]:
-        """Gradient of one task on the shared parameters; `last` frees the graph."""
+    def row(self, task: int) -> list[Tensor]:
+        """Gradient of one task on the shared parameters."""
         raise NotImplementedError
 
     def head_gradients(self) -> list[list[Tensor | None]]:
@@ -167,12 +167,12 @@ class _Split(Batch):
         matrix = of.matrix([head(leaf) for head, leaf in zip(heads, leaves, strict=True)], targets)
         self.losses = matrix.detach()
         found = torch.autograd.grad((weights.to(matrix.dtype) * matrix).sum(), [*leaves, *of.own], allow_unused=True)
-        self.at_z = [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(found, leaves, strict=False)]
+        self.at_z = or_zeros(found[: len(leaves)], leaves)
         """T gradients of the task losses at the representation."""
         self._own = dict(zip(map(id, of.own), found[len(leaves) :], strict=True))
 
-    def row(self, task: int, *, last: bool = False) -> list[Tensor]:
-        return _or_zeros(torch.autograd.grad(self.z, self.of.shared, self.at_z[task], retain_graph=not last,
+    def row(self, task: int) -> list[Tensor]:
+        return or_zeros(torch.autograd.grad(self.z, self.of.shared, self.at_z[task], retain_graph=True,
                                              allow_unused=True), self.of.shared)  # fmt: skip
 
     def rows(self) -> list[list[Tensor]] | Tensor:
@@ -220,11 +220,11 @@ class _Whole(Batch):
         self._each = [(w.to(row.dtype) * row).sum() for w, row in zip(weights, matrix.unbind(), strict=True)]
         self._own: dict[int, list[Tensor | None]] = {}
 
-    def row(self, task: int, *, last: bool = False) -> list[Tensor]:
-        found = torch.autograd.grad(self._each[task], [*self.of.shared, *self.of.own], retain_graph=not last,
+    def row(self, task: int) -> list[Tensor]:
+        found = torch.autograd.grad(self._each[task], [*self.of.shared, *self.of.own], retain_graph=True,
                                     allow_unused=True)  # fmt: skip
         self._own[task] = list(found[len(self.of.shared) :])
-        return _or_zeros(found[: len(self.of.shared)], self.of.shared)
+        return or_zeros(found[: len(self.of.shared)], self.of.shared)
 
     def head_gradients(self) -> list[list[Tensor | None]]:
         for task in range(len(self._each)):
@@ -269,7 +269,8 @@ def _scaled(row: list[Tensor], weight: Tensor) -> list[Tensor]:
     return row
 
 
-def _or_zeros(gradients: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
+def or_zeros(gradients: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
+    """`gradients`, with zeros in place of those that are None."""
     return [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, like, strict=True)]
 
 

@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from mtlkit.data.base import Samples
 from mtlkit.engine.alignment import SampleAlignment
 from mtlkit.engine.reference import Loss, frozen_statistics
+from mtlkit.engine.task_gradients import or_zeros
 from mtlkit.errors import MtlkitError
-from mtlkit.steps.base import Step
 from mtlkit.steps.by_alignment import _undone as undone
-from mtlkit.weighting.base import share_out, spread
+from mtlkit.steps.per_task import PerTask
 from mtlkit.weighting.bilevel import Bilevel
 
 
-class ByLookingAhead(Step):
+class ByLookingAhead(PerTask):
     """A tentative step with the present weights, the reference losses' gradients there, their products with the task
     gradients here, new weights, and the update with them. One tangent pass gives the products with the main task's
     reference gradient; with those of all tasks, a backward pass per task does."""
@@ -31,7 +31,7 @@ class ByLookingAhead(Step):
         self.parameters = [p for p in network.parameters() if p.requires_grad]
 
     def gradients(self, batch: Samples, reference: Samples | None) -> tuple[Tensor, Tensor]:
-        within = self._within(batch)
+        within = self.within(batch)
         rate, kept = self.optimizer.param_groups[0]["lr"], 1 - self.reference_share
         if self.alignment is not None:
             (there,) = self._ahead(batch, reference, within, self.alignment.parameters)
@@ -49,10 +49,6 @@ class ByLookingAhead(Step):
         self.reference_update(reference)
         return losses, weights
 
-    def _within(self, batch: Samples) -> Tensor:
-        within = spread(torch.ones_like(batch.mass[:, 0]), batch.mass)
-        return share_out(within, batch.groups, self.class_shares) if self.use_class_shares else within
-
     def _ahead(self, batch: Samples, reference: Samples, within: Tensor,
                parameters: Sequence[Tensor]) -> list[list[Tensor]]:  # fmt: skip
         """Gradients of the main reference loss, or of all, after the tentative step."""
@@ -60,12 +56,11 @@ class ByLookingAhead(Step):
             (self.rule.weights()[:, None].to(within.dtype) * within * self.matrix(batch)).sum().backward()
             self.optimizer.step()
             self.optimizer.zero_grad()
-            losses = (self._within(reference) * self.matrix(reference)).sum(1)
+            losses = (self.within(reference) * self.matrix(reference)).sum(1)
             losses = losses if self.rule.every_task else losses[:1]
             found = [torch.autograd.grad(loss, parameters, retain_graph=k + 1 < len(losses), allow_unused=True)
                      for k, loss in enumerate(losses)]  # fmt: skip
-        return [[torch.zeros_like(p) if g is None else g for g, p in zip(row, parameters, strict=True)]
-                for row in found]  # fmt: skip
+        return [or_zeros(row, parameters) for row in found]
 
 
 def _products(here: Tensor, there: Sequence[Sequence[Tensor]], parameters: Sequence[Tensor]) -> Tensor:

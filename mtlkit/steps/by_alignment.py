@@ -69,8 +69,10 @@ class ByAlignment(Step):
         size = len(batch.inputs)
         previous = self.equal(batch) if self._previous is None else self._previous
         if previous.shape != batch.mass.shape:
-            raise MtlkitError(f"update 'published' uses the weights of the batch before, of shape "
-                              f"{tuple(previous.shape)}; this batch has {tuple(batch.mass.shape)}: keep one size.")
+            raise MtlkitError(
+                f"update 'published' uses the weights of the batch before, of shape "
+                f"{tuple(previous.shape)}; this batch has {tuple(batch.mass.shape)}: keep one size."
+            )
         (previous / size * self.matrix(batch)).sum().backward()
         self.optimizer.step()
         self.optimizer.zero_grad()

@@ -9,21 +9,15 @@ from torch import Tensor, nn
 from mtlkit.data.base import Samples
 from mtlkit.engine.reference import Loss
 from mtlkit.engine.task_gradients import Batch, TaskGradients
-from mtlkit.steps.base import Step
-from mtlkit.weighting.base import share_out, spread
+from mtlkit.steps.per_task import PerTask
 from mtlkit.weighting.gradients import Direction, GradientRule
 
 
-class _OfGradients(Step):
+class _OfGradients(PerTask):
     def __init__(self, network: nn.Module, losses: Sequence[Loss], rule: GradientRule | Direction, *,
                  keep: int | None = None, **options: Any) -> None:  # fmt: skip
         super().__init__(network, losses, rule, **options)
         self.engine = TaskGradients(network, losses, at=rule.gradients, keep=keep)
-
-    def within(self, batch: Samples) -> Tensor:
-        """`(T, B)`, the weights of the samples within every task; rows total 1."""
-        within = spread(torch.ones_like(batch.mass[:, 0]), batch.mass)
-        return share_out(within, batch.groups, self.class_shares) if self.use_class_shares else within
 
 
 class ByGradients(_OfGradients):

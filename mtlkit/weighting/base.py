@@ -19,7 +19,7 @@ class Signal:
         class_shares: `(T, C)`, the reference set's share of every label group, rows total 1; None if not known.
         flipped: `(T, B)` bool, labels that were corrupted; only controls may look. None if not known.
         alignment: `(T, B)`, for rules with `needs = "alignment"`.
-        gram: `(T, T)`, products of the tasks' gradients on the shared parameters, for rules with `needs = "gram"`.
+        gram: `(T, T)`, products of the tasks' gradients on the shared parameters, for rules with `needs = "gradients"`.
     """
 
     losses: Tensor

@@ -32,6 +32,7 @@ class GradDrop(Direction):
             raise MtlkitError(f"leak is {leak!r}, which is not in [0, 1].")
         self.gradients, self.leak, self._seed = gradients, leak, seed
         self._generator: torch.Generator | None = None
+        self._state: Tensor | None = None  # taken up from a saved run, for the generator still to be made
 
     def forward(self, gradients: Tensor, signal: Signal, representation: Tensor | None) -> Tensor:
         signed = gradients if representation is None else (gradients * representation.sign()).sum(1)
@@ -47,13 +48,12 @@ class GradDrop(Direction):
             return None
         if self._generator is None or self._generator.device != device:
             self._generator = torch.Generator(device).manual_seed(self._seed)
+            if self._state is not None:
+                self._generator.set_state(self._state)
         return self._generator
 
     def get_extra_state(self) -> Tensor | None:
-        return None if self._generator is None else self._generator.get_state()
+        return self._state if self._generator is None else self._generator.get_state()
 
     def set_extra_state(self, state: Tensor | None) -> None:
-        self._generator = None
-        if state is not None:
-            self._generator = torch.Generator()
-            self._generator.set_state(state.cpu())
+        self._generator, self._state = None, None if state is None else state.cpu()

@@ -1,6 +1,6 @@
 """The contracts of methods that look at task gradients."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -85,6 +85,3 @@ def normalised(weights: Tensor) -> Tensor:
     """Weights divided by their sum; equal ones where the sum is zero."""
     total = weights.sum()
     return torch.where(total.abs() > 0, weights / torch.where(total.abs() > 0, total, 1), 1 / len(weights))
-
-
-__all__: list[Any] = ["GRADIENTS", "Direction", "GradientRule", "normalised", "unit_rows"]

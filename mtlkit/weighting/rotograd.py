@@ -1,7 +1,5 @@
 """RotoGrad."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -84,6 +82,3 @@ class Rotation(nn.Module):
         fixed = torch.einsum("ij,bj...->bi...", matrix.detach(), gradient)
         back = torch.einsum("ji,bj...->bi...", matrix, fixed)
         (self.skew.grad,) = torch.autograd.grad(-(back * wanted).sum(), self.skew)
-
-
-__all__: list[Any] = ["Rotation", "RotoGrad"]

@@ -76,7 +76,9 @@ def conflict_averse(gram: Tensor, c: float) -> tuple[Tensor, Tensor]:
     w = u / u.sum()
     length = (w @ gram @ w).clamp_min(EPS**2).sqrt()
     to_zero = torch.full_like(w, -1 / len(w) / max(c, 1))  # for c >= 1 the ball holds a zero step
-    directions = torch.stack((dual / (dual @ gram @ dual).clamp_min(1).sqrt() * mean, w * (mean / length), to_zero))
+    rounding = 1e-14 * (dual.abs() @ gram.abs() @ dual.abs())  # where gradients cancel, the length is hardly known
+    within = dual * (mean / (dual @ gram @ dual + rounding).clamp_min(1).sqrt())
+    directions = torch.stack((within, w * (mean / length), to_zero))
     worst = (gram.mean(1) + c * (directions @ gram)).amin(1).nan_to_num(-torch.inf)
     return w, directions.gather(0, worst.argmax().expand(1, len(w)))[0]
 

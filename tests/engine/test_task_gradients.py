@@ -189,5 +189,3 @@ def test_few_rows_are_held_at_once() -> None:
     found.row = lambda task, **more: Kept(row(task, **more))
     found.gram()
     assert max(alive) <= 2
-
-

@@ -98,7 +98,8 @@ def test_bargaining(tasks: int, power: float, count: int) -> None:
     for k, gram in enumerate(matrices(tasks, count)):
         a, residual = bargaining(gram, power)
         assert torch.isfinite(a).all() and (a > 0).all()
-        assert residual == pytest.approx(float((a**power * (gram @ a) - 1).abs().max()), rel=1e-3, abs=1e-9)
+        rounding = 1e-13 * float((a**power * (gram.abs() @ a)).max())  # where there is no solution a is large
+        assert residual == pytest.approx(float((a**power * (gram @ a) - 1).abs().max()), rel=1e-6, abs=1e-9 + rounding)
         if k % 6 not in (1, 3):  # of small rank or with a zero row there need be no solution
             assert residual <= 1e-5
 
