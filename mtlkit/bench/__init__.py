@@ -10,6 +10,7 @@ import copy
 import json
 import os
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from statistics import median
 from textwrap import shorten
@@ -82,16 +83,19 @@ def measure_gradients(name: str, count: int, size: int, seconds: float, device: 
 
 def measure_solvers(count: int, matrices: int) -> dict[str, Any]:
     """Relative suboptimality of MGDA's and CAGrad's weights on hard Gram matrices, median and worst, ours and others';
-    what is best of all counts as the optimum."""
+    what is best of all counts as the optimum. `failed` counts weights that were not finite."""
     row: dict[str, Any] = {"part": "solvers", "tasks": count, "matrices": matrices, "skipped": {}}
     for rule in ("mgda", "cagrad"):
         found: dict[str, list[float]] = {}
         for gram in gradients.hard_matrices(count, matrices):
             values = gradients.objectives(rule, gram)
-            scale = max(abs(min(values.values())), 1e-9 * float(gram.diagonal().mean()))
+            best = min(value for value in values.values() if isfinite(value))
+            scale = max(abs(best), 1e-9 * float(gram.diagonal().mean()))
             for key, value in values.items():
-                found.setdefault(key, []).append((value - min(values.values())) / scale)
-        row |= {f"{rule} {key}": {"median": median(gaps), "worst": max(gaps)} for key, gaps in found.items()}
+                found.setdefault(key, []).append((value - best) / scale)
+        for key, gaps in found.items():
+            there = [gap for gap in gaps if isfinite(gap)]
+            row[f"{rule} {key}"] = {"median": median(there), "worst": max(there), "failed": len(gaps) - len(there)}
     return row
 
 
@@ -172,8 +176,7 @@ def bench(*, quick: bool = False, only: str | None = None, device: str = "cpu", 
         for count in (2, 3, 10, 40):
             rows.append(measure_solvers(count, 30 if quick else 200))
             for rule in ("mgda", "cagrad"):
-                cells = (rows[-1].get(f"{rule} {key}") for key in ("ours", "TorchJD", "LibMTL"))
-                _print([count, rule, *("-" if c is None else f"{c['median']:.1g}, {c['worst']:.1g}" for c in cells)])
+                _print([count, rule, *(_gaps(rows[-1].get(f"{rule} {key}")) for key in ("ours", "TorchJD", "LibMTL"))])
     if output is not None:
         about["load_after"] = os.getloadavg()[0]
         output.write_text(json.dumps(records.rounded({"environment": about, "rows": rows}), indent=1) + "\n")
@@ -186,6 +189,13 @@ def _shown(row: Mapping[str, Any], key: str, what: str) -> str:
         return _digits(row[key][what])
     low, middle, high = map(_digits, row[key][what])
     return f"{middle} ({low} to {high})"
+
+
+def _gaps(found: Mapping[str, float] | None) -> str:
+    if found is None:
+        return "-"
+    failed = f" ({found['failed']} not finite)" if found["failed"] else ""
+    return f"{found['median']:.1g}, {found['worst']:.1g}{failed}"
 
 
 def _digits(value: float) -> str:

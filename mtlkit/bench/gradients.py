@@ -166,6 +166,6 @@ def _libmtl_solver(tasks: int) -> Callable[[Tensor], Tensor] | None:
     def solve(gram: Tensor) -> Tensor:
         values, vectors = torch.linalg.eigh(gram)
         rows = vectors * values.clamp_min(0).sqrt()  # its input are gradients: any with this Gram matrix
-        return method._find_min_norm_element(rows)
+        return method._find_min_norm_element(rows.float())  # it cannot do with other types
 
     return solve
