@@ -17,9 +17,9 @@ LOCK := import fcntl, os, sys; fd = os.open(".snakemake/make.lock", os.O_CREAT |
 	fcntl.flock(fd, fcntl.LOCK_EX); os.execv(sys.argv[1], sys.argv[1:])
 comma := ,
 space := $() $()
-# Only what is missing, incomplete or older than its parameters runs; one failed run does not stop the others.
+# Only what is missing, incomplete or made with other parameters runs; one failed run does not stop the others.
 SNAKEMAKE = mkdir -p .snakemake && $(PYTHON) -c '$(LOCK)' $(PYTHON) -m snakemake --snakefile Snakefile --cores $(JOBS) \
-	--nolock --rerun-incomplete --rerun-triggers mtime --keep-going \
+	--nolock --rerun-incomplete --rerun-triggers mtime params input --keep-going \
 	--config scale=$(SCALE) $(if $(strip $(STUDIES)),studies=$(subst $(space),$(comma),$(strip $(STUDIES))))
 
 # Rules of the Snakefile and cells of notebooks find the commands of .venv.

@@ -1,7 +1,8 @@
 # params -> runs -> records -> tables and figures. `make reproduce` and `make tune` call it.
 #
 # A run is one Papermill execution of a notebook with a chunk of the seeds of one (condition, arm); seeds whose record is
-# there are not trained again, and one that was stopped goes on from its checkpoint.
+# there are not trained again, and one that was stopped goes on from its checkpoint. A cell whose parameters have changed,
+# such as its tuned learning rate, is run again (`params` below).
 from mtlkit import paths, studies
 
 SCALE = config.get("scale", "quick")
@@ -46,6 +47,8 @@ rule draw:
 rule cell:
     output:
         RUNS / "notebooks" / "{study}" / "{condition}" / "{arm}-seeds{seeds}.ipynb",
+    params:
+        given=lambda w: str(STUDIES[w.study].parameters(SCALE, w.condition, w.arm)),
     resources:
         mem_mb=1000,
     shell:
@@ -70,6 +73,8 @@ rule choose:
 rule try_rate:
     output:
         RUNS / "tuning" / "notebooks" / "{study}" / "{condition}" / "{arm}-{rate}.ipynb",
+    params:
+        given=lambda w: str(STUDIES[w.study].parameters(SCALE, w.condition, w.arm, float(w.rate))),
     resources:
         mem_mb=1000,
     shell:

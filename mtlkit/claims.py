@@ -1,6 +1,13 @@
-"""Claims that were written down before the runs, and what the records say about them.
+"""Claims, the comparisons that they rest on, and what the records say about them.
 
 The file (`params/claims.yaml`):
+
+    claims:
+      - claim: "..."                    # one sentence
+        source: "..."                   # who says so
+        rests_on: [{family: beyond_prior, arm: slgrad}]   # `arm` is optional: only its comparisons. None yet: []
+        why: "..."                      # instead of an empty rests_on: why it is open
+        figures: [cifar_flip/results_last.png]            # optional, below figures/
 
     families:
       beyond_prior:                     # Holm's correction is within a family
@@ -9,6 +16,7 @@ The file (`params/claims.yaml`):
         scale: desk                     # its seeds are the ones that a claim rests on
         at: last                        # optional, default last: see selection.EPOCH_RULES
         by: loss                        # optional, default loss: the tuning metric of `at: tuned`
+        exploratory: false              # optional: whether it was written after a look at the records
         comparisons:
           - arm: slgrad_task_label_ref  # arm - against, paired by seed
             against: ew_shares_ref
@@ -16,6 +24,11 @@ The file (`params/claims.yaml`):
             metric: loss
             margin: 0.005               # smallest difference that matters, units of the metric, not negative
             name: "alignment adds to the class prior"     # optional: shown instead of the two arms
+          - arm: slgrad                 # `chance` in place of `against`: a column of the detection table less that
+            chance: 0.5
+            conditions: all
+            metric: weight_within
+            margin: 0.02
 """
 
 from collections.abc import Callable, Sequence
@@ -25,29 +38,56 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from mtlkit import report, selection, statistics, studies
+from mtlkit import detection, report, selection, statistics, studies
 from mtlkit.errors import MtlkitError, one_of
 from mtlkit.studies import Study
 from mtlkit.tables import Table, probability
 from mtlkit.tasks import HIGHER_IS_BETTER
 
-FAMILY = {"question": True, "study": True, "scale": True, "comparisons": True, "at": False, "by": False}
-COMPARISON = {"arm": True, "against": True, "conditions": True, "metric": True, "margin": True, "name": False}
+FAMILY = {"question": True, "study": True, "scale": True, "comparisons": True, "at": False, "by": False,
+          "exploratory": False}  # fmt: skip
+COMPARISON = {"arm": True, "conditions": True, "metric": True, "margin": True, "against": False, "chance": False,
+              "name": False}  # fmt: skip
+CLAIM = {"claim": True, "source": True, "rests_on": False, "why": False, "figures": False}
 """Names of the file, and whether they are required."""
+
+DETECTION = {"weight": "detection by low weight", "weight_within": "the same within label"}
+"""Columns of the detection table that can be claimed, and their labels."""
 
 
 def load(path: str | Path, load_study: Callable[[str], Study] = studies.load) -> dict[str, dict]:
-    """Read and check a claims file; returns its families, each with `study` replaced by the loaded study.
+    """Read and check the families of a claims file; each comes with `study` replaced by the loaded study.
 
     Raises MtlkitError naming the family and the wrong entry.
     """
+    return {name: _family(f"{path}, {name}", one, load_study) for name, one in _read(path)["families"].items()}
+
+
+def statements(path: str | Path) -> list[dict]:
+    """Read and check the claims themselves.
+
+    Raises MtlkitError naming the claim and the wrong entry.
+    """
+    content = _read(path)
+    for number, entry in enumerate(content.get("claims", []), 1):
+        where = f"{path}, claim {number}"
+        _check_names(where, entry, CLAIM)
+        if bool(entry.get("rests_on")) == bool(entry.get("why")):
+            raise MtlkitError(f"{where}: it needs either rests_on, a list of families, or why it is open.")
+        for one in entry.get("rests_on", []):
+            _check_names(where, one, {"family": True, "arm": False})
+            one_of(f"family ({where})", one["family"], content["families"])
+    return content.get("claims", [])
+
+
+def _read(path: str | Path) -> dict:
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise MtlkitError(f"cannot read the claims in {path}: {' '.join(str(error).split())}.") from error
     if not isinstance(content, dict) or not isinstance(content.get("families"), dict):
-        raise MtlkitError(f"{path} holds no claims: it must have the one entry 'families', a mapping.")
-    return {name: _family(f"{path}, {name}", family, load_study) for name, family in content["families"].items()}
+        raise MtlkitError(f"{path} holds no claims: it must have the entry 'families', a mapping.")
+    return content
 
 
 def claims(records: Sequence[dict], path: str | Path, load_study: Callable[[str], Study] = studies.load) -> list[Table]:
@@ -72,21 +112,20 @@ def _table(name: str, family: dict, variant: str, records: list[dict]) -> Table:
         for condition in claim["conditions"]:
             values, old = pd.Series(dtype=float), 0
             if frame is not None:
-                one_of(f"metric ({name})", claim["metric"], selection.metrics_of(records))
-                values = report.paired(frame, condition, claim["arm"], claim["against"], claim["metric"])
-                used = frame["arm"].isin([claim["arm"], claim["against"]]) & (frame["condition"] == condition)
+                values = _values(f"metric ({name})", claim, condition, records, frame)
+                used = frame["arm"].isin([claim["arm"], claim.get("against")]) & (frame["condition"] == condition)
                 old = int(frame.loc[used, "stale"].sum())
             rows.append((claim, condition, statistics.difference(values), old))
     adjusted = statistics.holm([result.p for _, _, result, _ in rows])
     cells, numbers = [], []
     for (claim, condition, result, old), p in zip(rows, adjusted, strict=True):
-        word = statistics.verdict(result, claim["margin"], HIGHER_IS_BETTER[claim["metric"]], p)
-        arms = [study.arms[claim[side]]["label"] for side in ("arm", "against")]
+        word = statistics.verdict(result, claim["margin"], HIGHER_IS_BETTER.get(claim["metric"], True), p)
+        other = study.label(claim["against"]) if "against" in claim else f"{claim['chance']:g}"
         cells.append(
             {
-                "comparison": claim.get("name") or " − ".join(arms),
+                "comparison": claim.get("name") or f"{study.label(claim['arm'])} − {other}",
                 "condition": study.conditions[condition]["label"],
-                "metric": f"{selection.METRIC_LABELS[claim['metric']]} {selection.direction(claim['metric'])}",
+                "metric": DETECTION.get(claim["metric"]) or selection.with_direction(claim["metric"]),
                 "difference [95 %]": report.span(result, _decimals(claim["margin"])),
                 "margin": f"{claim['margin']:g}",
                 "p": probability(result.p),
@@ -97,18 +136,33 @@ def _table(name: str, family: dict, variant: str, records: list[dict]) -> Table:
             }
         )
         keys = {"family": name, "variant": variant, "condition": condition}
-        keys |= {key: claim[key] for key in ("arm", "against", "metric", "margin")}
+        keys |= {key: claim.get(key) for key in ("arm", "against", "metric", "margin")}
         counts = {"n": result.n, "expected": len(seeds), "stale": old}
         numbers.append(keys | counts | report.summary(result) | {"p_holm": p, "verdict": word})
     epoch = selection.EPOCH_RULES[family["at"]].format(selection.METRIC_LABELS[family["by"]])
-    caption = f"{name}: {family['question']} Test data {epoch}, paired by seed. Data: {variant or 'no records yet'}."
+    what = f"Test data {epoch}, paired by seed."
+    if all("chance" in claim for claim in family["comparisons"]):
+        what = "Area under the ROC curve of low weight, over the last quarter of training."
+    caption = f"{name}: {family['question']} {what} Data: {variant or 'no records yet'}."
     table = pd.DataFrame(cells).set_index("comparison")
-    return Table(table, caption, _notes(rows, len(seeds)), pd.DataFrame(numbers))
+    return Table(table, caption, _notes(rows, len(seeds), family["exploratory"]), pd.DataFrame(numbers))
 
 
-def _notes(rows: list[tuple], expected: int) -> list[str]:
+def _values(where: str, claim: dict, condition: str, records: list[dict], frame: pd.DataFrame) -> pd.Series:
+    """What a hypothesis is about, by seed."""
+    if "against" in claim:
+        one_of(where, claim["metric"], selection.metrics_of(records))
+        return report.paired(frame, condition, claim["arm"], claim["against"], claim["metric"])
+    mine = [one for one in selection.current(records)
+            if (one["condition"], selection.arm_of(one)) == (condition, claim["arm"])]  # fmt: skip
+    found = {one["seed"]: detection.of_main(one).get(claim["metric"]) for one in mine}
+    return pd.Series({seed: value - claim["chance"] for seed, value in found.items() if value is not None}, dtype=float)
+
+
+def _notes(rows: list[tuple], expected: int, exploratory: bool) -> list[str]:
+    when = "Exploratory: written down after a look at these records" if exploratory else "Written down before the runs"
     notes = [
-        f"Holm's correction over {len(rows)} hypotheses, written down before the runs. Better, worse: p (Holm) < 0.05 "
+        f"{when}. Holm's correction over {len(rows)} hypotheses. Better, worse: p (Holm) < 0.05 "
         "and at least the margin; within margin: interval inside ±margin; no verdict below "
         f"{statistics.SEEDS_FOR_VERDICT} seeds."
     ]
@@ -127,7 +181,7 @@ def _decimals(margin: float) -> int:
 def _family(where: str, family: dict, load_study: Callable[[str], Study]) -> dict:
     _check_names(where, family, FAMILY)
     study = load_study(family["study"])
-    family = {"at": "last", "by": "loss"} | family | {"study": study}
+    family = {"at": "last", "by": "loss", "exploratory": False} | family | {"study": study}
     one_of(f"at ({where})", family["at"], selection.EPOCH_RULES)
     one_of(f"by ({where})", family["by"], HIGHER_IS_BETTER)
     study.seeds(family["scale"])  # refuses a scale that the study does not have
@@ -139,15 +193,18 @@ def _family(where: str, family: dict, load_study: Callable[[str], Study]) -> dic
 
 def _comparison(where: str, claim: dict, study: Study) -> dict:
     _check_names(where, claim, COMPARISON)
-    for side in ("arm", "against"):
+    if ("against" in claim) == ("chance" in claim):
+        raise MtlkitError(f"{where}: a comparison needs either against, an arm, or chance, a number.")
+    sides = [side for side in ("arm", "against") if side in claim]
+    for side in sides:
         one_of(f"{side} ({where})", claim[side], study.arms)
-    one_of(f"metric ({where})", claim["metric"], HIGHER_IS_BETTER)
+    one_of(f"metric ({where})", claim["metric"], HIGHER_IS_BETTER if "against" in claim else DETECTION)
     conditions = list(study.conditions) if claim["conditions"] == "all" else claim["conditions"]
     if not isinstance(conditions, list):
         raise MtlkitError(f"{where}: conditions is {conditions!r}, which should be a list of conditions, or all.")
     for condition in conditions:
         one_of(f"condition ({where})", condition, study.conditions)
-        for side in ("arm", "against"):
+        for side in sides:
             if (condition, claim[side]) not in study.cells():
                 raise MtlkitError(f"{where}: the study does not run {claim[side]} in the condition {condition}.")
     margin = claim["margin"]

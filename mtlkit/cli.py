@@ -174,7 +174,7 @@ def _records(options: argparse.Namespace) -> None:
 
 
 def _cell(options: argparse.Namespace) -> None:
-    from mtlkit import studies
+    from mtlkit import records, studies
     from mtlkit.launch import execute
 
     study = studies.load(options.study)
@@ -195,6 +195,10 @@ def _cell(options: argparse.Namespace) -> None:
         if options.rate is None or "try a smaller learning_rate" not in str(error):
             raise
         print(f"{options.arm}, rate {options.rate:g}: {error}")
+    if options.rate is None:
+        folder = paths.runs() / options.scale / "records" / study.name / options.condition / options.arm
+        for path in records.drop_superseded(folder, parameters):
+            print(f"{path.name}: deleted, it was made with other parameters")
 
 
 def _choose(options: argparse.Namespace) -> None:
@@ -214,18 +218,9 @@ def _draw(options: argparse.Namespace) -> None:
 
 
 def _figures(options: argparse.Namespace) -> None:
-    from mtlkit import claims, drawing, records, studies
-    from mtlkit.tables import write_table
+    from mtlkit import gallery
 
-    found = {folder.name: records.read(folder) for folder in sorted(paths.COMMITTED_RECORDS.glob("*"))}
-    for name, mine in found.items():
-        study, folder = studies.load(name), paths.FIGURES / name
-        drawn = drawing.draw_study(study, mine, folder, study.committed)
-        print(f"{name}: {len(mine)} records, {len(drawn)} files in {folder.relative_to(paths.ROOT)}")
-    everything = [record for mine in found.values() for record in mine]
-    for table in claims.claims(everything, paths.PARAMS / "claims.yaml"):
-        write_table(table, paths.FIGURES / "claims", table.caption.partition(":")[0])
-        print(table.caption)
+    gallery.redraw()
 
 
 def _bench(options: argparse.Namespace) -> None:

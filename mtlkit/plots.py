@@ -13,7 +13,7 @@ import numpy as np
 
 from mtlkit import statistics
 from mtlkit.errors import MtlkitError, one_of
-from mtlkit.selection import METRIC_LABELS, direction, metrics_of
+from mtlkit.selection import metrics_of, with_direction
 from mtlkit.studies import Study
 from mtlkit.tasks import HIGHER_IS_BETTER
 from mtlkit.view import NEAR, View, detects, moves, shares, spread
@@ -230,6 +230,10 @@ def _noise_lines(view: View, metrics: Sequence[str], at: str, by: str) -> "Figur
                     elinewidth=0.6,
                     **style.line_style(view.places[arm]),
                 )
+        constant = [(one["data"].get("constant") or {}).get(metric) for one in view.records]
+        if None not in constant:
+            label = "constant (reference mean)"
+            axes.axhline(float(np.mean(constant)), label=label, color="0.4", linestyle=":", linewidth=1)
         axes.set_ylabel(_axis_label(metric))
         axes.set_xticks(sorted(noise.values()))
         axes.grid(axis="y")
@@ -285,4 +289,4 @@ def _width(columns: int, arms: Collection[str]) -> float:
 
 
 def _axis_label(metric: str) -> str:
-    return f"test {METRIC_LABELS[metric]} {direction(metric)}"
+    return f"test {with_direction(metric)}"

@@ -11,7 +11,7 @@ import pandas as pd
 
 from mtlkit import statistics
 from mtlkit.errors import MtlkitError, one_of
-from mtlkit.selection import EPOCH_RULES, METRIC_LABELS, direction, in_study, metrics_of, one_variant, select
+from mtlkit.selection import EPOCH_RULES, METRIC_LABELS, in_study, metrics_of, one_variant, select, with_direction
 from mtlkit.studies import Study
 from mtlkit.tables import Table, number
 from mtlkit.tasks import HIGHER_IS_BETTER
@@ -32,7 +32,7 @@ def table(
     for condition, options in study.conditions.items():
         for metric in metrics:
             decimals = _decimals(cells.frame[metric])
-            column = columns[options["label"], f"{METRIC_LABELS[metric]} {direction(metric)}"] = []
+            column = columns[options["label"], with_direction(metric)] = []
             for arm in study.arms:
                 if (condition, arm) not in cells.planned:
                     column.append("")
@@ -95,7 +95,7 @@ def difference_table(
             numbers.append(facts | {"margin": margin} | summary(result))
     name, epoch = study.arms[baseline]["label"], EPOCH_RULES[at].format(METRIC_LABELS[by])
     caption = (
-        f"{study.name}: {METRIC_LABELS[metric]} {direction(metric)} on test data {epoch}, "
+        f"{study.name}: {with_direction(metric)} on test data {epoch}, "
         f"mean paired difference to {name} [95 % t interval]. Data: {cells.variant}."
     )
     notes = cells.notes()

@@ -129,6 +129,6 @@ def metrics_of(records: Sequence[dict]) -> list[str]:
     return [name for name in METRIC_LABELS if name in found]
 
 
-def direction(metric: str) -> str:
-    """An arrow to where the metric is better."""
-    return "↑" if HIGHER_IS_BETTER[metric] else "↓"
+def with_direction(metric: str) -> str:
+    """The metric's label, and an arrow to where it is better."""
+    return f"{METRIC_LABELS[metric]} {'↑' if HIGHER_IS_BETTER[metric] else '↓'}"

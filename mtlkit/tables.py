@@ -37,14 +37,22 @@ class Table:
 
 
 def markdown(table: Table) -> str:
-    """GitHub's pipe table, padded so that it reads well in a terminal too; caption above, notes below."""
-    header, *rows = _grid(table.frame)
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
-    widths = [max(3, *(len(row[column]) for row in escaped)) for column in range(len(header))]
+    """Caption, GitHub's pipe table, notes."""
+    return "\n\n".join(part for part in (table.caption, _pipes(_grid(table.frame)), *table.notes) if part) + "\n"
+
+
+def pipe_table(frame: pd.DataFrame) -> str:
+    """GitHub's pipe table of a frame, without its index."""
+    return _pipes([list(frame.columns), *frame.astype(str).values.tolist()])
+
+
+def _pipes(grid: Sequence[Sequence[str]]) -> str:
+    """Padded, so that it reads well in a terminal too."""
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in grid]
+    widths = [max(3, *(len(row[column]) for row in escaped)) for column in range(len(escaped[0]))]
     lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in escaped]
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    body = "\n".join([lines[0], rule, *lines[1:]])
-    return "\n\n".join(part for part in (table.caption, body, *table.notes) if part) + "\n"
+    return "\n".join([lines[0], rule, *lines[1:]])
 
 
 def latex(table: Table, label: str) -> str:

@@ -144,6 +144,11 @@ def test_a_grid_of_noise_is_drawn_as_lines():
     (axes,) = plots.metric_against_noise(records, study, ["loss"]).axes
     assert axes.get_xlabel() == "noise" and list(axes.get_xticks()) == [0, 0.2, 0.4]
     assert len(axes.containers) == 2 and all(len(bar.lines[0].get_xdata()) == 3 for bar in axes.containers)
+    for record in records:
+        record["data"] = record["data"] | {"constant": {"loss": 0.1 * record["seed"]}}
+    (axes,) = plots.metric_against_noise(records, study, ["loss"]).axes
+    (line,) = [line for line in axes.lines if line.get_label() == "constant (reference mean)"]
+    assert list(line.get_ydata()) == pytest.approx([0.1, 0.1])
 
 
 @pytest.mark.parametrize(

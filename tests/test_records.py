@@ -26,6 +26,16 @@ def test_round_trip(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["x.json"]
 
 
+def test_records_of_other_parameters_make_way(tmp_path: Path) -> None:
+    for name, rate in (("old", 0.05), ("new", 0.1)):
+        made = records.rounded(factory.record())
+        records.write(made | {"parameters": made["parameters"] | {"learning_rate": rate}}, tmp_path / f"{name}.json")
+    assert records.drop_superseded(tmp_path, {"learning_rate": "1e-1", "seeds": "0-8", "unknown": 1}) == [
+        tmp_path / "old.json"]  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir()] == ["new.json"]
+    assert records.drop_superseded(tmp_path / "nowhere", {}) == []
+
+
 def test_interrupted_write_leaves_the_old_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.json"
     records.write(factory.record(seed=0), path)

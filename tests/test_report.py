@@ -299,12 +299,43 @@ def test_claims_keep_variants_apart(tmp_path, study, records):
         ({"margin": -1}, "margin is -1"),
         ({"margin": True}, "margin is True"),
         ({"margn": 0.1}, "'margin'"),
+        ({"chance": 0.5}, "either against, an arm, or chance"),
     ],
 )
 def test_wrong_claims_are_refused(tmp_path, study, change, message):
     path = write(tmp_path / "claims.yaml", one=FAMILY | {"comparisons": [COMPARISON | change]})
     with pytest.raises(MtlkitError, match=message):
         claims.load(path, lambda name: study)
+
+
+def test_detection_against_chance(tmp_path, study, records):
+    gaps = np.array([2, 1, 3, 2, 1, 2, 3, 1, 2]) / 100
+    for one in records:
+        one["weights"]["detection"] = [{"task": 0, "weight": 0.9, "weight_within": 0.5 - gaps[one["seed"]],
+                                        "loss_within": 0.8}]  # fmt: skip
+    claim = {"arm": "slgrad", "chance": 0.5, "conditions": ["uniform_0.3"], "metric": "weight_within", "margin": 0.01}
+    path = write(tmp_path / "claims.yaml", one=FAMILY | {"comparisons": [claim], "exploratory": True})
+    (table,) = claims.claims(records, path, lambda name: study)
+    assert table.numbers["mean"].iloc[0] == pytest.approx(-gaps.mean())
+    assert list(table.frame["verdict"]) == ["worse"] and list(table.frame.index) == ["SLGrad, as meant − 0.5"]
+    assert table.notes[0].startswith("Exploratory: written down after a look")
+    assert "paired by seed" not in table.caption
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"claim": "a", "source": "b"}, "either rests_on, a list of families, or why"),
+        ({"claim": "a", "source": "b", "why": "c", "rests_on": [{"family": "one"}]}, "either rests_on"),
+        ({"claim": "a", "source": "b", "rests_on": [{"family": "won"}]}, "'one'"),
+        ({"claim": "a", "rests_on": [{"family": "one"}]}, "source missing"),
+    ],
+)
+def test_wrong_statements_are_refused(tmp_path, entry, message):
+    path = tmp_path / "claims.yaml"
+    path.write_text(yaml.safe_dump({"families": {"one": FAMILY}, "claims": [entry]}))
+    with pytest.raises(MtlkitError, match=message):
+        claims.statements(path)
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "families: [1]", "families: {a: {question: b}}", "{"])

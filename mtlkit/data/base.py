@@ -68,8 +68,9 @@ class Dataset:
 
     variant: which data these are, such as ``cifar10-official`` or ``digits``; results of two variants never mix.
     checksum: first 16 hex digits of the SHA-256 of the source arrays.
-    kind: ``"binary"`` or ``"regression"``.
-    facts: JSON-able: ``sizes``, ``block``, ``wrong_main_labels`` (number in train), ``noise`` (in words).
+    kind: ``"binary"``, ``"multiclass"`` or ``"regression"``.
+    facts: JSON-able: ``sizes``, ``block``, ``wrong_main_labels`` (number in train), ``noise`` (in words);
+    ``constant``, for regression: test metrics of answering the main task with the mean of the reference targets.
     """
 
     name: str

@@ -95,6 +95,7 @@ def load(
         "noise": f"{noise_kind} {noise} on {'all tasks' if noisy_tasks == 'all' else 'the main task'}"
         if noise
         else "none",
+        "constant": _constant(splits["reference"], splits["test"]) if kind == "regression" else None,
     }
     return Dataset(
         name="toy",
@@ -115,6 +116,12 @@ def _activations(seed: int, inputs: Tensor, tasks: int, outputs: int, related_st
     own = [torch.randn(shape, generator=draws, dtype=torch.float64) for _ in range(tasks)]
     scale = 1.0 if published else math.sqrt(inputs.shape[1] * (1 + related_std**2))
     return torch.stack([inputs.double() @ (shared + related_std * eps).T / scale for eps in own])
+
+
+def _constant(known: Samples, asked: Samples) -> dict[str, float]:
+    """Test metrics of answering the main task with the mean of the clean reference targets."""
+    off = asked.targets[0] - known.targets[0].mean(0)
+    return {"loss": float(off.square().mean()), "mae": float(off.abs().mean())}
 
 
 def _spoil(split: Samples, task: int, noise: float, noise_kind: str, draws: torch.Generator) -> None:

@@ -27,7 +27,10 @@ def test_shapes_types_and_names():
     data = toy.load(0)
     sizes = {"train": 600, "reference": 200, "tuning": 200, "test": 200}
     assert (data.name, data.variant, data.kind) == ("toy", "toy", "regression")
-    assert data.facts == {"sizes": sizes, "block": None, "wrong_main_labels": 0, "noise": "none"}
+    off = (data.test.targets[0] - data.reference.targets[0].mean()).double()
+    constant = {"loss": pytest.approx(float((off**2).mean())), "mae": pytest.approx(float(off.abs().mean()))}
+    assert data.facts == {"sizes": sizes, "block": None, "wrong_main_labels": 0, "noise": "none", "constant": constant}
+    assert toy.load(0, kind="classification").facts["constant"] is None
     for name, size in sizes.items():
         part = getattr(data, name)
         assert part.inputs.shape == (size, 250) and part.inputs.dtype == torch.float32

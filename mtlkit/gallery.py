@@ -1,0 +1,133 @@
+"""Everything that is drawn from the committed records: tables, figures, their gallery, and the page of claims."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mtlkit import claims, drawing, paths, records, studies
+from mtlkit.errors import MtlkitError, one_of
+from mtlkit.selection import by_variant
+from mtlkit.studies import Study
+from mtlkit.tables import Table, pipe_table, write_table
+
+ALT = {
+    "results": "Test metrics of the main task for every method, in a panel per condition or against the noise; mean "
+    "and 95 % interval over seeds",
+    "more_results": "More test metrics of the main task, drawn in the same way",
+    "curves": "Test metric of the main task over training, a line per method with its interval",
+    "flipped_mass": "Share of the main task's weight on wrong labels over training, beside their share of the labels",
+    "weights": "Histogram of the main task's sample weights, right labels against wrong ones",
+    "task_weights": "Share of the weight that every task has over training",
+}
+"""By how the name of a figure begins: what it shows, for those who cannot see it."""
+
+COLUMNS = ["data", "comparison", "condition", "metric", "difference [95 %]", "margin", "p (Holm)", "seeds", "verdict"]
+"""Of the tables of claims, those that the page shows."""
+
+RULE = (
+    "A claim **holds** where every comparison that it rests on comes out better by at least the margin, with Holm's "
+    "correction. It **holds in part** where some do and none comes out worse, and is **mixed** where others do. It "
+    "**does not hold** where none comes out better and each is worse or within the margin, and is **undecided** in all "
+    "other cases. **Open**: not tested yet, or comparisons without a verdict."
+)
+
+
+def redraw(names: Iterable[str] = (), folder: Path = paths.FIGURES, say: Callable[[str], None] = print) -> list[Path]:
+    """Draw the studies called `names`, or all that have committed records, into `folder`; with all of them also the
+    claims and the gallery. Returns the files. Nothing is trained, and the same records give the same bytes.
+
+    Raises:
+        MtlkitError: A study without records, a folder that cannot be written.
+    """
+    there = {path.name: path for path in sorted(paths.COMMITTED_RECORDS.glob("*")) if path.is_dir()}
+    if not there:
+        raise MtlkitError(f"there are no records below {paths.COMMITTED_RECORDS}.")
+    for name in names:
+        one_of("the study", name, there)
+    found = {name: records.read(there[name]) for name in names or there}
+    drawn: dict[str, list[Path]] = {}
+    for name, mine in found.items():
+        study = studies.load(name)
+        drawn[name] = drawing.draw_study(study, mine, folder / name, study.committed)
+        say(f"{name}: {len(mine)} records, {len(drawn[name])} files in {folder / name}")
+    written = [path for some in drawn.values() for path in some]
+    if set(found) == set(there):
+        tables = claims.claims([one for mine in found.values() for one in mine], paths.PARAMS / "claims.yaml")
+        for table in tables:
+            written += write_table(table, folder / "claims", table.caption.partition(":")[0])
+        page = claims_page(claims.statements(paths.PARAMS / "claims.yaml"), tables)
+        sections = [_section(studies.load(name), mine, drawn[name], folder) for name, mine in found.items()]
+        for path, text in ((folder / "claims" / "README.md", page), (folder / "README.md", _gallery(sections))):
+            path.write_text(text, encoding="utf-8")
+            written.append(path)
+            say(f"written: {path}")
+    return written
+
+
+def claims_page(statements: Sequence[dict], tables: Sequence[Table]) -> str:
+    """Markdown: every claim, its verdict, and the comparisons that it rests on."""
+    rows = pd.concat([table.frame.reset_index() for table in tables], ignore_index=True)
+    numbers = pd.concat([table.numbers for table in tables], ignore_index=True)
+    rows.insert(0, "data", numbers["variant"].replace("", "–"))
+    top, parts = ["| | claim | source | verdict |\n|---|---|---|---|"], []
+    for number, statement in enumerate(statements, 1):
+        bases = statement.get("rests_on", [])
+        chosen = np.zeros(len(rows), bool)
+        for base in bases:
+            chosen |= (numbers["family"] == base["family"]) & numbers["arm"].isin([base["arm"]] if "arm" in base else
+                                                                                  numbers["arm"])  # fmt: skip
+        word = verdict(list(numbers.loc[chosen, "verdict"]))
+        top.append(f"| [{number}](#claim-{number}) | {statement['claim']} | {statement['source']} | **{word}** |")
+        parts.append(f"## Claim {number}\n\n{statement['claim']} ({statement['source']})\n\n**Verdict: {word}.**")
+        if not bases:
+            parts.append(f"Why: {statement['why']}.")
+            continue
+        parts.append(pipe_table(rows.loc[chosen, COLUMNS]))
+        links = [f"[{family}]({family}.md)" for family in dict.fromkeys(base["family"] for base in bases)]
+        links += [f"[{figure}](../{figure})" for figure in statement.get("figures", [])]
+        parts.append(f"The whole tables, and figures: {', '.join(links)}.")
+    return "\n\n".join(["# Claims, and what the records say", RULE, "\n".join(top), *parts]) + "\n"
+
+
+def verdict(words: Sequence[str]) -> str:
+    """One word for a claim, from the verdicts of the comparisons that it rests on."""
+    if not words or not all(words):
+        return "open"
+    if all(word == "better" for word in words):
+        return "holds"
+    if "better" in words:
+        return "mixed" if "worse" in words else "holds in part"
+    return "undecided" if "undecided" in words else "does not hold"
+
+
+def _section(study: Study, mine: Sequence[dict], drawn: Sequence[Path], folder: Path) -> str:
+    """A study in the gallery."""
+    seeds = sorted({record["seed"] for record in mine})
+    made = (f"{len(mine)} records, data {', '.join(by_variant(mine))}, seeds {seeds[0]} to {seeds[-1]}, newest of "
+            f"{max(record['created'] for record in mine)[:10]}. Trained by `make reproduce SCALE={study.committed} "
+            f"STUDIES={study.name}`, drawn by `make figures`.")  # fmt: skip
+    parts = [f"## {study.name}", made]
+    for path in drawn:
+        if path.suffix == ".png":
+            where = path.relative_to(folder).with_suffix("")
+            alt = ALT[max((key for key in ALT if path.stem.startswith(key)), key=len)]
+            parts.append(f"![{study.name}, {path.stem}: {alt}]({where}.png)\n\n[{path.stem}.pdf]({where}.pdf)")
+    tables = [path.relative_to(folder).with_suffix("") for path in drawn if path.suffix == ".md"]
+    parts.append("\n".join(f"- [{path.stem}]({path}.md), [LaTeX]({path}.tex), [CSV]({path}.csv): "
+                           f"{_caption(folder / f'{path}.md')}" for path in tables))  # fmt: skip
+    return "\n\n".join(parts)
+
+
+def _caption(path: Path) -> str:
+    return path.read_text(encoding="utf-8").partition("\n")[0]
+
+
+def _gallery(sections: Iterable[str]) -> str:
+    head = (
+        "# Tables and figures\n\nAll of it is drawn from [records](records) by `make figures`, or by "
+        "[tables_and_figures.ipynb](../notebooks/tables_and_figures.ipynb); the same records give the same bytes. "
+        "What they say about the papers: [claims](claims/README.md). What a step costs: [bench](bench/steps.md)."
+    )
+    return "\n\n".join([head, *sections]) + "\n"
