@@ -84,3 +84,12 @@ def test_every_figure_has_a_text() -> None:
     """`_section` takes the longest beginning that fits: every name that is drawn must have one."""
     drawn = {path.stem for path in paths.FIGURES.glob("*/*.png")}
     assert drawn and all(any(name.startswith(key) for key in gallery.ALT) for name in drawn)
+
+
+def test_the_readme_shows_the_verdicts() -> None:
+    """Its table is that of figures/claims/README.md without the claims that are still open; copy it after a change."""
+    page = (paths.FIGURES / "claims" / "README.md").read_text().splitlines()
+    rows = [line for line in page if line.startswith("| [")]
+    decided = [line.replace("](#claim-", "](figures/claims/README.md#claim-") for line in rows if "**open**" not in line]
+    shown = [line for line in (paths.ROOT / "README.md").read_text().splitlines() if "figures/claims/README.md#" in line]
+    assert decided and shown == decided
