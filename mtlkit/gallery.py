@@ -30,7 +30,7 @@ RULE = (
     "A claim **holds** where every comparison that it rests on comes out better by at least the margin, with Holm's "
     "correction. It **holds in part** where some do and none comes out worse, and is **mixed** where others do. It "
     "**does not hold** where none comes out better and each is worse or within the margin, and is **undecided** in all "
-    "other cases. **Open**: not tested yet, or comparisons without a verdict."
+    "other cases. **So far**: some comparisons have no records yet; **open**: none has."
 )
 
 
@@ -92,14 +92,15 @@ def claims_page(statements: Sequence[dict], tables: Sequence[Table]) -> str:
 
 
 def verdict(words: Sequence[str]) -> str:
-    """One word for a claim, from the verdicts of the comparisons that it rests on."""
-    if not words or not all(words):
+    """What is said of a claim, from the verdicts of the comparisons that it rests on."""
+    known = [word for word in words if word]
+    if not known:
         return "open"
-    if all(word == "better" for word in words):
-        return "holds"
-    if "better" in words:
-        return "mixed" if "worse" in words else "holds in part"
-    return "undecided" if "undecided" in words else "does not hold"
+    if "better" in known:
+        said = "mixed" if "worse" in known else "holds" if set(known) == {"better"} else "holds in part"
+    else:
+        said = "undecided" if "undecided" in known else "does not hold"
+    return said if len(known) == len(words) else f"{said}, so far"
 
 
 def _section(study: Study, mine: Sequence[dict], drawn: Sequence[Path], folder: Path) -> str:

@@ -59,7 +59,8 @@ def test_wrong_names_and_no_records(committed: Path, tmp_path: Path, monkeypatch
     ("words", "expected"),
     [
         ([], "open"),
-        (["better", ""], "open"),
+        (["", ""], "open"),
+        (["better", ""], "holds, so far"),
         (["better", "better"], "holds"),
         (["better", "undecided"], "holds in part"),
         (["better", "within margin"], "holds in part"),

@@ -132,7 +132,7 @@ def bench(*, quick: bool = False, only: str | None = None, device: str = "cpu", 
         quick: One cell a network, and less time for each.
         only: An entry of `PROBLEMS` or of `PARTS`.
         device: `auto`, `cpu`, `cuda`, `cuda:1`.
-        output: The JSON file.
+        output: The JSON file; it grows with every row.
     """
     device = RULES["device"]("device", device)
     if only is not None:
@@ -147,39 +147,45 @@ def bench(*, quick: bool = False, only: str | None = None, device: str = "cpu", 
     print(f"torch {about['torch']}, {about['device']}, 1 thread, machine load {about['load']:.1f}. Time and memory are")
     print("ratios to a plain step: median (lower to upper quartile).\n")
     seconds, rows = 3 if quick else 15, []
+
+    def measured(row: dict[str, Any]) -> dict[str, Any]:
+        """Kept, and written at once: an hour's numbers must not hang on the last of them."""
+        rows.append(row)
+        if output is not None:
+            about["load_after"] = os.getloadavg()[0]
+            output.write_text(json.dumps(records.rounded({"environment": about, "rows": rows}), indent=1) + "\n")
+        return row
+
     if only not in PARTS:
         _print(["network", "T", "B", *COLUMNS], head=True)
     for name, problem in PROBLEMS.items():
         for cell in problem.cells[: 1 if quick else None]:
             if only in (None, name):
-                rows.append(measure_step(name, *cell, seconds, device))
-                _print([name, *cell, *(_shown(rows[-1], *column) for column in COLUMNS.values())])
+                row = measured(measure_step(name, *cell, seconds, device))
+                _print([name, *cell, *(_shown(row, *column) for column in COLUMNS.values())])
     if only in (None, "fit"):
         print("\nAn epoch of `fit`, equal weighting, beside a loop written by hand.\n")
         _print(["network", "T", "B", "by hand, ms a step", "`fit`"], head=True)
         for name in ("lenet", "mlp"):
-            rows.append(measure_fit(name, seconds, device))
-            _print([name, *PROBLEMS[name].cells[0], _shown(rows[-1], "plain", "ms"), _shown(rows[-1], "fit", "time")])
+            row = measured(measure_fit(name, seconds, device))
+            _print([name, *PROBLEMS[name].cells[0], _shown(row, "plain", "ms"), _shown(row, "fit", "time")])
     if only in (None, "gradients"):
         print("\nMethods on task gradients, without a reference batch; ratio to a plain step.\n")
         _print(["network", "T", "B", "method", *gradients.CONTENDERS, *(f"memory, {c}" for c in gradients.CONTENDERS)],
                head=True)  # fmt: skip
         for cell in gradients.CELLS:
-            rows.append(measure_gradients(*cell, seconds, device))
+            row = measured(measure_gradients(*cell, seconds, device))
             for rule in gradients.NAMES:
                 keys = [f"{rule} {contender}" for contender in gradients.CONTENDERS]
-                _print([*cell, rule, *(_shown(rows[-1], key, "time") for key in keys),
-                        *(_shown(rows[-1], key, "memory") if key in rows[-1] else "-" for key in keys)])  # fmt: skip
+                _print([*cell, rule, *(_shown(row, key, "time") for key in keys),
+                        *(_shown(row, key, "memory") if key in row else "-" for key in keys)])  # fmt: skip
     if only in (None, "solvers"):
         print("\nRelative suboptimality of weights on hard Gram matrices: median, worst.\n")
         _print(["T", "method", "ours", "TorchJD", "LibMTL"], head=True)
         for count in (2, 3, 10, 40):
-            rows.append(measure_solvers(count, 30 if quick else 200))
+            row = measured(measure_solvers(count, 30 if quick else 200))
             for rule in ("mgda", "cagrad"):
-                _print([count, rule, *(_gaps(rows[-1].get(f"{rule} {key}")) for key in ("ours", "TorchJD", "LibMTL"))])
-    if output is not None:
-        about["load_after"] = os.getloadavg()[0]
-        output.write_text(json.dumps(records.rounded({"environment": about, "rows": rows}), indent=1) + "\n")
+                _print([count, rule, *(_gaps(row.get(f"{rule} {key}")) for key in ("ours", "TorchJD", "LibMTL"))])
 
 
 def _shown(row: Mapping[str, Any], key: str, what: str) -> str:

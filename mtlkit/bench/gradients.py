@@ -147,8 +147,9 @@ def objectives(rule: str, gram: Tensor) -> dict[str, float]:
 
     if rule == "mgda":
         found = {"ours": minimum_norm(gram), "TorchJD": aggregation.MGDAWeighting()(gram)}
-        solve = _libmtl_solver(len(gram))
-        return {key: value(w) for key, w in found.items()} | ({} if solve is None else {"LibMTL": value(solve(gram))})
+        if (solve := _libmtl_solver()) is not None:
+            found["LibMTL"] = solve(gram)
+        return {key: value(w) for key, w in found.items()}
     theirs = aggregation.CAGradWeighting(0.5)(gram) - 1 / len(gram)  # what it adds to the mean, along the minimiser
     found = {"ours": conflict_averse(gram, 0.5)[0]}
     if bool(theirs.abs().sum() > 0):
@@ -156,8 +157,8 @@ def objectives(rule: str, gram: Tensor) -> dict[str, float]:
     return {key: value(w) for key, w in found.items()}
 
 
-def _libmtl_solver(tasks: int) -> Callable[[Tensor], Tensor] | None:
-    """LibMTL's search for the shortest combination, given a Gram matrix."""
+def _libmtl_solver() -> Callable[[Tensor], Tensor] | None:
+    """LibMTL's search for the shortest combination, given a Gram matrix; NaN where it raises an error."""
     try:
         method = libmtl("mgda")()
     except MtlkitError:
@@ -166,6 +167,9 @@ def _libmtl_solver(tasks: int) -> Callable[[Tensor], Tensor] | None:
     def solve(gram: Tensor) -> Tensor:
         values, vectors = torch.linalg.eigh(gram)
         rows = vectors * values.clamp_min(0).sqrt()  # its input are gradients: any with this Gram matrix
-        return method._find_min_norm_element(rows.float())  # it cannot do with other types
+        try:
+            return method._find_min_norm_element(rows.float())  # it cannot do with other types
+        except (ArithmeticError, RuntimeError, UnboundLocalError):
+            return torch.full_like(values, torch.nan)
 
     return solve

@@ -16,6 +16,9 @@ from mtlkit.errors import MtlkitError, one_of
 MATRIX = 1_000_000
 """Up to so many shared parameters, rows are one matrix; above, copying them into one costs more than it saves."""
 
+BLOCK = 65_536
+"""Elements of two rows that are multiplied at a time on the CPU, so that the other rows find them in the cache."""
+
 CHUNK = 8
 """Rows that one batched backward pass computes on the GPU."""
 
@@ -138,9 +141,12 @@ class Batch:
             self.add(weights.to(self._rows.dtype) @ self._rows)
         else:
             rows, self._rows = self._rows, None  # each is gone once it is added
+            weights = weights.to(rows[0][0].dtype)
+            total = _scaled(rows.pop(), weights[-1])
             while rows:
-                row = rows.pop()
-                _accumulate(self.of.shared, _scaled(row, weights[len(rows)]))
+                for t, g in zip(total, rows.pop(), strict=True):
+                    t.addcmul_(g, weights[len(rows)])
+            _accumulate(self.of.shared, total)
 
     def backward_heads(self, heads: Tensor) -> None:
         """The second half of `backward`."""
@@ -247,14 +253,15 @@ def _splits(network: nn.Module, shared: Sequence[Tensor]) -> bool:
 
 
 def _products(a: Sequence[Sequence[Tensor]], b: Sequence[Sequence[Tensor]]) -> Tensor:
-    """`(len(a), len(b))`, the products of all pairs of rows; a symmetric matrix is computed once. Tensor after tensor,
-    so that those of all rows are read from memory once and then from the cache."""
+    """`(len(a), len(b))`, the products of all pairs of rows; a symmetric matrix is computed once. Block after block, so
+    that those of all rows are read from memory once and then from the cache."""
     pairs = [(i, j) for i in range(len(a)) for j in range(len(b)) if a is not b or i <= j]
     parts: dict[tuple[int, int], list[Tensor]] = {pair: [] for pair in pairs}
-    for k in range(len(a[0])):
-        left, right = ([row[k].reshape(-1) for row in rows] for rows in (a, b))
-        for i, j in pairs:
-            parts[i, j].append(torch.dot(left[i], right[j]))
+    for tensors in zip(*a, *b, strict=True):
+        size = BLOCK if tensors[0].device.type == "cpu" else max(1, tensors[0].numel())
+        for blocks in zip(*(tensor.reshape(-1).split(size) for tensor in tensors), strict=True):
+            for i, j in pairs:
+                parts[i, j].append(torch.dot(blocks[i], blocks[len(a) + j]))
     found = {pair: torch.stack(dots).sum() for pair, dots in parts.items()}
     return torch.stack([torch.stack([found[(i, j) if (i, j) in found else (j, i)] for j in range(len(b))])
                         for i in range(len(a))])  # fmt: skip
@@ -262,7 +269,6 @@ def _products(a: Sequence[Sequence[Tensor]], b: Sequence[Sequence[Tensor]]) -> T
 
 def _scaled(row: list[Tensor], weight: Tensor) -> list[Tensor]:
     """The row times `weight`; in place where no two of its tensors are one, which saves fresh memory."""
-    weight = weight.to(row[0].dtype)
     if len({g.data_ptr() for g in row}) < len(row):
         return torch._foreach_mul(row, weight)
     torch._foreach_mul_(row, weight)
