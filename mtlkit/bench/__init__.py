@@ -83,7 +83,7 @@ def measure_gradients(name: str, count: int, size: int, seconds: float, device: 
 
 def measure_solvers(count: int, matrices: int) -> dict[str, Any]:
     """Relative suboptimality of MGDA's and CAGrad's weights on hard Gram matrices, median and worst, ours and others';
-    what is best of all counts as the optimum. `failed` counts weights that were not finite."""
+    what is best of all counts as the optimum. `failed` counts matrices for which a library gave no answer."""
     row: dict[str, Any] = {"part": "solvers", "tasks": count, "matrices": matrices, "skipped": {}}
     for rule in ("mgda", "cagrad"):
         found: dict[str, list[float]] = {}
@@ -200,7 +200,7 @@ def _shown(row: Mapping[str, Any], key: str, what: str) -> str:
 def _gaps(found: Mapping[str, float] | None) -> str:
     if found is None:
         return "-"
-    failed = f" ({found['failed']} not finite)" if found["failed"] else ""
+    failed = f" ({found['failed']} without an answer)" if found["failed"] else ""
     return f"{found['median']:.1g}, {found['worst']:.1g}{failed}"
 
 

@@ -150,10 +150,13 @@ def objectives(rule: str, gram: Tensor) -> dict[str, float]:
         if (solve := _libmtl_solver()) is not None:
             found["LibMTL"] = solve(gram)
         return {key: value(w) for key, w in found.items()}
-    theirs = aggregation.CAGradWeighting(0.5)(gram) - 1 / len(gram)  # what it adds to the mean, along the minimiser
+    theirs = aggregation.CAGradWeighting(0.5)(gram)
+    added = theirs - 1 / len(gram)  # to the mean, along the minimiser
     found = {"ours": conflict_averse(gram, 0.5)[0]}
-    if bool(theirs.abs().sum() > 0):
-        found["TorchJD"] = theirs
+    if not theirs.any():  # near Pareto-stationary points it gives no direction
+        found["TorchJD"] = torch.full_like(theirs, torch.nan)
+    elif added.any():
+        found["TorchJD"] = added
     return {key: value(w) for key, w in found.items()}
 
 
