@@ -61,6 +61,7 @@ def test_parameters_cell(path: Path) -> None:
     (cell,) = [cell for cell in cells(path) if tags(cell) == ["parameters"]]
     for line in "".join(cell["source"]).splitlines():
         assert re.fullmatch(r"[a-z_0-9]+: (str|int|float|bool) = \S.*  # .+", line), line
+        assert line.count("=") == 1, "Papermill passes over lines with more"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
