@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mtlkit.data.base import Dataset
-from mtlkit.selection import METRIC_LABELS, direction, metrics_of
+from mtlkit.selection import metrics_of, with_direction
 
 if TYPE_CHECKING:
     import pandas
@@ -33,7 +33,7 @@ def results(records: Sequence[dict]) -> "pandas.DataFrame":
     metrics = metrics_of(records)
     rows = {f"seed {record['seed']}": [record["evaluations"][-1]["test"][name] for name in metrics]
             + [1000 * record["cost"]["seconds_per_step"]] for record in records}  # fmt: skip
-    columns = [f"{METRIC_LABELS[name]} {direction(name)}" for name in metrics] + ["ms per step"]
+    columns = [with_direction(name) for name in metrics] + ["ms per step"]
     frame = pandas.DataFrame.from_dict(rows, orient="index", columns=columns).astype(float)
     if len(rows) > 1:
         frame.loc["mean"] = frame.mean()

@@ -89,8 +89,7 @@ def test_every_figure_has_a_text() -> None:
 
 def test_the_readme_shows_the_verdicts() -> None:
     """Its table is that of figures/claims/README.md without the claims that are still open; copy it after a change."""
-    page = (paths.FIGURES / "claims" / "README.md").read_text().splitlines()
-    rows = [line for line in page if line.startswith("| [")]
-    decided = [line.replace("](#claim-", "](figures/claims/README.md#claim-") for line in rows if "**open**" not in line]
-    shown = [line for line in (paths.ROOT / "README.md").read_text().splitlines() if "figures/claims/README.md#" in line]
-    assert decided and shown == decided
+    page, readme = (path.read_text() for path in (paths.FIGURES / "claims" / "README.md", paths.ROOT / "README.md"))
+    decided = [line for line in page.splitlines() if line.startswith("| [") and "**open**" not in line]
+    shown = [line for line in readme.splitlines() if "figures/claims/README.md#" in line]
+    assert decided and shown == [line.replace("](#", "](figures/claims/README.md#") for line in decided]
