@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from mtlkit import claims, drawing, paths, records, studies
@@ -26,6 +25,7 @@ ALT = {
 COLUMNS = ["data", "comparison", "condition", "metric", "difference [95 %]", "margin", "p (Holm)", "seeds", "verdict"]
 """Of the tables of claims, those that the page shows."""
 
+OPEN = "open"
 RULE = (
     "A claim **holds** where every comparison that it rests on comes out better by at least the margin, with Holm's "
     "correction. It **holds in part** where some do and none comes out worse, and is **mixed** where others do. It "
@@ -34,7 +34,7 @@ RULE = (
 )
 
 
-def redraw(names: Iterable[str] = (), folder: Path = paths.FIGURES, say: Callable[[str], None] = print) -> list[Path]:
+def redraw(names: Sequence[str] = (), folder: Path = paths.FIGURES, say: Callable[[str], None] = print) -> list[Path]:
     """Draw the studies called `names`, or all that have committed records, into `folder`; with all of them also the
     claims and the gallery. Returns the files. Nothing is trained, and the same records give the same bytes.
 
@@ -74,10 +74,8 @@ def claims_page(statements: Sequence[dict], tables: Sequence[Table]) -> str:
     top, parts = ["| | claim | source | verdict |\n|---|---|---|---|"], []
     for number, statement in enumerate(statements, 1):
         bases = statement.get("rests_on", [])
-        chosen = np.zeros(len(rows), bool)
-        for base in bases:
-            chosen |= (numbers["family"] == base["family"]) & numbers["arm"].isin([base["arm"]] if "arm" in base else
-                                                                                  numbers["arm"])  # fmt: skip
+        chosen = [any(family == base["family"] and arm == base.get("arm", arm) for base in bases)
+                  for family, arm in zip(numbers["family"], numbers["arm"], strict=True)]  # fmt: skip
         word = verdict(list(numbers.loc[chosen, "verdict"]))
         top.append(f"| [{number}](#claim-{number}) | {statement['claim']} | {statement['source']} | **{word}** |")
         parts.append(f"## Claim {number}\n\n{statement['claim']} ({statement['source']})\n\n**Verdict: {word}.**")
@@ -86,7 +84,7 @@ def claims_page(statements: Sequence[dict], tables: Sequence[Table]) -> str:
             continue
         parts.append(pipe_table(rows.loc[chosen, COLUMNS]))
         links = [f"[{family}]({family}.md)" for family in dict.fromkeys(base["family"] for base in bases)]
-        links += [f"[{figure}](../{figure})" for figure in statement.get("figures", [])]
+        links += [f"[{figure}](../{figure})" for figure in statement.get("figures", []) if word != OPEN]
         parts.append(f"The whole tables, and figures: {', '.join(links)}.")
     return "\n\n".join(["# Claims, and what the records say", RULE, "\n".join(top), *parts]) + "\n"
 
@@ -95,7 +93,7 @@ def verdict(words: Sequence[str]) -> str:
     """What is said of a claim, from the verdicts of the comparisons that it rests on."""
     known = [word for word in words if word]
     if not known:
-        return "open"
+        return OPEN
     if "better" in known:
         said = "mixed" if "worse" in known else "holds" if set(known) == {"better"} else "holds in part"
     else:
