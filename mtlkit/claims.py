@@ -180,11 +180,10 @@ def _decimals(margin: float) -> int:
 
 def _family(where: str, family: dict, load_study: Callable[[str], Study]) -> dict:
     _check_names(where, family, FAMILY)
-    study = load_study(family["study"])
+    study = load_study(family["study"]).at(family["scale"])
     family = {"at": "last", "by": "loss", "exploratory": False} | family | {"study": study}
     one_of(f"at ({where})", family["at"], selection.EPOCH_RULES)
     one_of(f"by ({where})", family["by"], HIGHER_IS_BETTER)
-    study.seeds(family["scale"])  # refuses a scale that the study does not have
     if not isinstance(family["comparisons"], list) or not family["comparisons"]:
         raise MtlkitError(f"{where}: comparisons must be a list with at least one entry.")
     family["comparisons"] = [_comparison(where, claim, study) for claim in family["comparisons"]]

@@ -31,6 +31,7 @@ def draw_study(
     Raises:
         MtlkitError: No records of the study, two records for one seed, a folder that cannot be written.
     """
+    study = study.at(scale)
     mine = in_study(records, study, scale)
     groups = by_variant(mine)
     if not groups:

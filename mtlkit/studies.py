@@ -1,14 +1,14 @@
 """Studies: which runs a comparison consists of."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from mtlkit import paths
-from mtlkit.errors import MtlkitError
+from mtlkit.errors import MtlkitError, one_of
 from mtlkit.parameters import seeds
 
 
@@ -20,8 +20,8 @@ class Study:
         name: Of the file.
         experiment: The notebook.
         baseline: The arm that others are compared with.
-        scales: Scale -> overrides of `params/<experiment>.<scale>.yaml`, `seeds`, and `chunk`, the number of seeds that
-            one execution of the notebook does (default all).
+        scales: Scale -> overrides of `params/<experiment>.<scale>.yaml`, `seeds`, `chunk`, the number of seeds that one
+            execution of the notebook does (default all), and `conditions`, where it does not have all.
         conditions: Condition -> `label` and parameters.
         arms: Arm -> `label` and parameters; `conditions` where it is not run in all; `rates_as`, the arm at whose tuned
             learning rate it runs; `rate_factor`, by which the grid of rates is multiplied; `more_rates`, by which it is
@@ -48,6 +48,16 @@ class Study:
             raise MtlkitError(f"study {self.name} has no scale {scale!r}; it has {', '.join(self.scales)}.")
         return self.scales[scale]
 
+    def at(self, scale: str) -> "Study":
+        """The study with the conditions that a scale has."""
+        names = self.scale(scale).get("conditions", self.conditions)
+        for name in names:
+            one_of(f"a condition of study {self.name}, scale {scale},", name, self.conditions)
+        kept = {name: self.conditions[name] for name in names}
+        arms = {name: arm | {"conditions": [one for one in arm.get("conditions", kept) if one in kept]}
+                for name, arm in self.arms.items()}  # fmt: skip
+        return replace(self, conditions=kept, arms=arms)
+
     def label(self, name: str) -> str:
         """How an arm or a condition is called in tables."""
         return (self.arms.get(name) or self.conditions[name])["label"]
@@ -61,7 +71,7 @@ class Study:
         numbers = self.seeds(scale)
         size = self.scale(scale).get("chunk", len(numbers))
         chunks = [",".join(map(str, numbers[start : start + size])) for start in range(0, len(numbers), size)]
-        return [(chunk, condition, arm) for chunk in chunks for condition, arm in self.cells()]
+        return [(chunk, condition, arm) for chunk in chunks for condition, arm in self.at(scale).cells()]
 
     def parameters(self, scale: str, condition: str, arm: str, rate: float | None = None) -> dict[str, Any]:
         """The notebook parameters of one cell: base file, scale, condition, arm, and the learning rate.

@@ -183,7 +183,9 @@ def test_nothing_ends_in_anything_but_a_value_or_a_sentence(name: str, value: An
 
 
 FILES = sorted(paths.PARAMS.glob("*.*.yaml"))
-CELLS = [(s, scale, c, a) for s in map(studies.load, studies.names()) for scale in s.scales for c, a in s.cells()]
+CELLS = [
+    (s, scale, c, a) for s in map(studies.load, studies.names()) for scale in s.scales for c, a in s.at(scale).cells()
+]
 
 
 def accepted(experiment: str, values: dict[str, Any]) -> Parameters:
@@ -213,5 +215,5 @@ def test_every_parameter_has_a_rule(experiment: str) -> None:
     exec(parameters_cell(experiment), namespace := {})
     kinds = namespace["__annotations__"]
     free = {"data_root", "runs", "study", "condition", "arm", "noise_kind", "options"}
-    free |= {"methods", "networks", "task_counts"}
+    free |= {"methods", "networks", "task_counts", "studies"}
     assert {name for name, kind in kinds.items() if kind is not bool} - free <= RULES.keys()

@@ -60,6 +60,18 @@ def test_executions_do_a_chunk_of_seeds_each(params: Path) -> None:
     assert "chunk" not in study.parameters("desk", "none", "ew")
 
 
+def test_a_scale_may_have_fewer_conditions(params: Path) -> None:
+    study = studies.load("small")
+    study.scales["quick"]["conditions"] = ["none"]
+    assert {(c, a) for _, c, a in study.executions("quick")} == {("none", "ew"), ("none", "slow")}
+    assert len(study.executions("desk")) == 5 and len(study.cells()) == 5
+    assert list(study.at("quick").conditions) == ["none"] and study.at("desk").cells() == study.cells()
+    assert "conditions" not in study.parameters("quick", "none", "ew")
+    study.scales["quick"]["conditions"] = ["nine"]
+    with pytest.raises(MtlkitError, match=r"a condition of study small, scale quick, is 'nine', .* none, some"):
+        study.at("quick")
+
+
 def test_later_parts_win(params: Path) -> None:
     """Base file, then scale, then condition, then arm."""
     study = studies.load("small")
