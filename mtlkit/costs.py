@@ -118,8 +118,8 @@ def figure(found: Sequence[dict]) -> "Figure":
             ax.set_xticks([1, 2, 5, 10, 20], ["1", "2", "5", "10", "20"])
             ax.minorticks_off()
             ax.set_title(network)
-            ax.set_xlabel("time of a step, relative to equal weighting")
-            ax.legend(loc="lower right")
+            ax.set_xlabel("time of a step, × equal weighting")
+            ax.legend(loc="upper right")
         axes[0, 0].set_yticks(range(len(names)), names)
         axes[0, 0].invert_yaxis()
     return drawn
