@@ -135,7 +135,7 @@ def _table(name: str, family: dict, variant: str, records: list[dict]) -> Table:
                 "verdict": word or "–",
             }
         )
-        keys = {"family": name, "variant": variant, "condition": condition}
+        keys = {"family": name, "exploratory": family["exploratory"], "variant": variant, "condition": condition}
         keys |= {key: claim.get(key) for key in ("arm", "against", "metric", "margin")}
         counts = {"n": result.n, "expected": len(seeds), "stale": old}
         numbers.append(keys | counts | report.summary(result) | {"p_holm": p, "verdict": word})
@@ -194,6 +194,8 @@ def _comparison(where: str, claim: dict, study: Study) -> dict:
     _check_names(where, claim, COMPARISON)
     if ("against" in claim) == ("chance" in claim):
         raise MtlkitError(f"{where}: a comparison needs either against, an arm, or chance, a number.")
+    if not isinstance(claim.get("chance", 0), int | float):
+        raise MtlkitError(f"{where}: chance is {claim['chance']!r}, which should be a number.")
     sides = [side for side in ("arm", "against") if side in claim]
     for side in sides:
         one_of(f"{side} ({where})", claim[side], study.arms)

@@ -77,6 +77,8 @@ def claims_page(statements: Sequence[dict], tables: Sequence[Table]) -> str:
         chosen = [any(family == base["family"] and arm == base.get("arm", arm) for base in bases)
                   for family, arm in zip(numbers["family"], numbers["arm"], strict=True)]  # fmt: skip
         word = verdict(list(numbers.loc[chosen, "verdict"]))
+        if numbers.loc[chosen, "exploratory"].any():
+            word += " (exploratory)"
         top.append(f"| [{number}](#claim-{number}) | {statement['claim']} | {statement['source']} | **{word}** |")
         parts.append(f"## Claim {number}\n\n{statement['claim']} ({statement['source']})\n\n**Verdict: {word}.**")
         if not bases:
@@ -84,7 +86,7 @@ def claims_page(statements: Sequence[dict], tables: Sequence[Table]) -> str:
             continue
         parts.append(pipe_table(rows.loc[chosen, COLUMNS]))
         links = [f"[{family}]({family}.md)" for family in dict.fromkeys(base["family"] for base in bases)]
-        links += [f"[{figure}](../{figure})" for figure in statement.get("figures", []) if word != OPEN]
+        links += [f"[{figure}](../{figure})" for figure in statement.get("figures", []) if not word.startswith(OPEN)]
         parts.append(f"The whole tables, and figures: {', '.join(links)}.")
     return "\n\n".join(["# Claims, and what the records say", RULE, "\n".join(top), *parts]) + "\n"
 

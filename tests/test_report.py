@@ -299,6 +299,7 @@ def test_claims_keep_variants_apart(tmp_path, study, records):
         ({"margin": -1}, "margin is -1"),
         ({"margin": True}, "margin is True"),
         ({"margn": 0.1}, "'margin'"),
+        ({"against": None}, "against"),
         ({"chance": 0.5}, "either against, an arm, or chance"),
     ],
 )
