@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mtlkit import paths, records, tasks
+from mtlkit import machine, paths, records, tasks
 from mtlkit.data.base import Dataset
 from mtlkit.errors import MtlkitError
 from mtlkit.parameters import Parameters
@@ -36,7 +36,7 @@ def run(experiment: str, p: Parameters, seed: int, problem: Problem) -> dict[str
         seed: Seeds data, initialisation, order, and everything else that is random.
         problem: `problem(seed) -> (data, network)`.
     """
-    torch.set_num_threads(p.threads)
+    machine.prepare(p.threads)
     torch.manual_seed(seed)
     data, network = problem(seed)
     facts = {"name": data.name, "variant": data.variant, "checksum": data.checksum} | data.facts

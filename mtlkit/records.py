@@ -224,6 +224,6 @@ def to_frame(records: Iterable[Mapping[str, Any]]):
         head |= {key: record["cost"][key] for key in ("seconds_per_step", "peak_memory_mb")}
         for evaluation in record["evaluations"]:
             metrics = {f"{split}_{name}": value for split in ("tuning", "test")
-                       for name, value in evaluation[split].items() if name != "tasks_loss"}  # fmt: skip
+                       for name, value in evaluation[split].items() if not isinstance(value, list)}  # fmt: skip
             rows.append(head | {"epoch": evaluation["epoch"]} | metrics)
     return pandas.DataFrame(rows)

@@ -2,10 +2,40 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+
+class Meter(Protocol):
+    """Metrics of one task over a set that is seen batch by batch."""
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Take in a batch."""
+
+    def result(self) -> dict[str, float]:
+        """Metrics over all that was taken in, `loss` among them."""
+
+
+class WholeSet:
+    """A meter for metrics that need all predictions at once; they are kept where they are made.
+
+    Args:
+        metrics: `metrics(prediction, target) -> {name: value}` over a whole set, on the CPU.
+    """
+
+    def __init__(self, metrics: Callable[[Tensor, Tensor], dict[str, float]]) -> None:
+        self.metrics = metrics
+        self.kept: list[tuple[Tensor, Tensor]] = []
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        self.kept.append((prediction, target))
+
+    def result(self) -> dict[str, float]:
+        return self.metrics(*(torch.cat(parts).cpu() for parts in zip(*self.kept, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -15,12 +45,15 @@ class Task:
     Attributes:
         name: Shown in tables.
         loss: `loss(prediction, target) -> (B,)`, the loss of every sample; finite also where a label is missing.
-        metrics: `metrics(prediction, target) -> {name: value}` over a whole set, on the CPU.
+        meter: Makes an empty meter.
+        mass: `mass(target) -> (B,)`, the share of every sample's label that is there, such as its valid pixels, in
+            [0, 1]; None where a label is there or not as a whole, which the data set knows.
     """
 
     name: str
     loss: Callable[[Tensor, Tensor], Tensor]
-    metrics: Callable[[Tensor, Tensor], dict[str, float]]
+    meter: Callable[[], Meter]
+    mass: Callable[[Tensor], Tensor] | None = None
 
 
 HIGHER_IS_BETTER = {"loss": False, "mae": False, "auc": True, "average_precision": True, "balanced_accuracy": True,
@@ -29,17 +62,17 @@ HIGHER_IS_BETTER = {"loss": False, "mae": False, "auc": True, "average_precision
 
 def binary(name: str) -> Task:
     """One-against-rest classification from logits `(B, 1)` or `(B,)` against labels in {0, 1}."""
-    return Task(name, binary_loss, binary_metrics)
+    return Task(name, binary_loss, partial(WholeSet, binary_metrics))
 
 
 def multiclass(name: str) -> Task:
     """Classification from logits `(B, C)` against labels in 0 .. C-1."""
-    return Task(name, multiclass_loss, multiclass_metrics)
+    return Task(name, multiclass_loss, partial(WholeSet, multiclass_metrics))
 
 
 def regression(name: str) -> Task:
     """Squared error, averaged over the output dimensions, of `(B, D)` predictions."""
-    return Task(name, squared_error, regression_metrics)
+    return Task(name, squared_error, partial(WholeSet, regression_metrics))
 
 
 def binary_loss(prediction: Tensor, target: Tensor) -> Tensor:

@@ -115,26 +115,27 @@ class Order:
 
 def evaluate(network: nn.Module, tasks: Sequence[Task], samples: Samples, *, batch: int = 500,
              main_only: bool = False) -> dict[str, Any]:  # fmt: skip
-    """Metrics of the main task over a set, and `tasks_loss`, the mean loss of every task (unless `main_only`), over the
-    samples that have a label."""
+    """Metrics of the main task over a set, and `tasks`, a list with those of every task (unless `main_only`); samples
+    without a label do not count."""
     training = network.training
     network.eval()
-    predictions: list[list[Tensor]] = [[] for _ in (tasks[:1] if main_only else tasks)]
+    meters = [task.meter() for task in (tasks[:1] if main_only else tasks)]
+    labelled = samples.mass.cpu() > 0
+    short = main_only and hasattr(network, "main")
     with torch.inference_mode():
-        for inputs in samples.inputs.split(batch):
-            split = hasattr(network, "encoder") and hasattr(network, "heads")
-            out = [network.heads[0](network.encoder(inputs))] if main_only and split else network(inputs)
-            for kept, prediction in zip(predictions, out, strict=False):
-                kept.append(prediction)
+        for index in torch.arange(len(samples)).split(batch):
+            some = samples.take(index.to(samples.mass.device))
+            predictions = [network.main(some.inputs)] if short else network(some.inputs)
+            for meter, prediction, target, there in zip(meters, predictions, some.targets, labelled[:, index],
+                                                        strict=False):  # fmt: skip
+                if there.all():
+                    meter.update(prediction, target)
+                elif there.any():
+                    at = there.nonzero()[:, 0].to(target.device)
+                    meter.update(prediction.index_select(0, at), target.index_select(0, at))
+        results = [meter.result() for meter in meters]
     network.train(training)
-    labelled = [
-        (torch.cat(parts).cpu()[there], target.cpu()[there])
-        for parts, target, there in zip(predictions, samples.targets, samples.mass.cpu() > 0, strict=False)
-    ]
-    result: dict[str, Any] = tasks[0].metrics(*labelled[0])
-    if not main_only:
-        result["tasks_loss"] = [float(task.loss(*pair).mean()) for task, pair in zip(tasks, labelled, strict=True)]
-    return result
+    return results[0] if main_only else {**results[0], "tasks": results}
 
 
 def class_shares(samples: Samples, classes: int) -> Tensor:

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from mtlkit import records
+from mtlkit import machine, records
 from mtlkit.bench import gradients
 from mtlkit.bench.steps import PROBLEMS, STEPS, make
 from mtlkit.bench.timing import LIMIT, compare, paired, peak_bytes, ratio
@@ -116,7 +116,7 @@ def measure_fit(name: str, seconds: float, device: str) -> dict[str, Any]:
 
     data = Dataset("random", "random", "", [], "binary", *[samples] * 4, facts={})
     settings = Settings(epochs=10**6, evaluations=1, batch_size=size, learning_rate=1e-3, device=device)
-    named = [Task(f"task {t}", problem.loss, lambda *_: {}) for t in range(count)]
+    named = [Task(f"task {t}", problem.loss, lambda: None) for t in range(count)]
     run = Run(copy.deepcopy(network), named, build("ew", count), data, settings)
     plain()
     run._epoch()
@@ -142,7 +142,7 @@ def bench(*, quick: bool = False, only: str | None = None, device: str = "cpu", 
             output.touch()
         except OSError as error:
             raise MtlkitError(f"{output} cannot be written ({error.strerror}).") from None
-    torch.set_num_threads(1)
+    machine.prepare(threads=1)
     about = records.environment(device, 1) | {"load": os.getloadavg()[0]}
     print(f"torch {about['torch']}, {about['device']}, 1 thread, machine load {about['load']:.1f}. Time and memory are")
     print("ratios to a plain step: median (lower to upper quartile).\n")

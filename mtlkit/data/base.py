@@ -1,7 +1,7 @@
 """What every loader returns, and the construction that the one-against-rest image data share."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -21,7 +21,7 @@ class Samples:
     """Samples as tensors on one device: one of the four disjoint sets, or a batch. T tasks (task 0 is the main one).
 
     inputs: (N, ...).
-    targets: (T, N, ...), what training sees.
+    targets: (T, N, ...), what training sees; T tensors (N, ...) where the tasks' targets differ in shape or type.
     groups: (T, N) int64, label group: the class of the seen label; zeros for regression, and where not given.
     flipped: (T, N) bool, the seen target differs from the clean one; only controls and reports may look. All
     False where not given.
@@ -29,7 +29,7 @@ class Samples:
     """
 
     inputs: Tensor
-    targets: Tensor
+    targets: Tensor | tuple[Tensor, ...]
     groups: Tensor | None = None
     flipped: Tensor | None = None
     mass: Tensor | None = None
@@ -49,17 +49,25 @@ class Samples:
 
     def to(self, device: torch.device | str) -> "Samples":
         """The same split on ``device``."""
-        return Samples(*(getattr(self, field.name).to(device) for field in fields(self)))
+        return self._with(lambda values, _: values.to(device))
 
     def take(self, index: Tensor) -> "Samples":
         """The samples at ``index`` (B,), int64 on the same device."""
-        rest = (getattr(self, field.name).index_select(1, index) for field in fields(self)[1:])
-        return Samples(self.inputs.index_select(0, index), *rest)
+        return self._with(lambda values, dim: values.index_select(dim, index))
 
     def join(self, other: "Samples") -> "Samples":
         """This split followed by ``other``, along N; both have the same tasks."""
-        rest = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self)[1:])
-        return Samples(torch.cat((self.inputs, other.inputs)), *(torch.cat(pair, dim=1) for pair in rest))
+        return self._with(lambda values, dim, more: torch.cat((values, more), dim), other)
+
+    def _with(self, change: Callable[..., Tensor], *others: "Samples") -> "Samples":
+        """``change(values, dim, *others' values)`` of every tensor, whose samples lie along ``dim``."""
+        rows = [[getattr(one, field.name) for one in (self, *others)] for field in fields(self)]
+        made: list[Any] = [change(rows[0][0], 0, *rows[0][1:])]
+        for values, *more in rows[1:]:
+            each = isinstance(values, tuple)
+            made.append(tuple(change(one[0], 0, *one[1:]) for one in zip(values, *more, strict=True)) if each
+                        else change(values, 1, *more))  # fmt: skip
+        return Samples(*made)
 
 
 @dataclass

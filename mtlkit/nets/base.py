@@ -26,6 +26,10 @@ class SharedEncoder(nn.Module):
         representation = self.encoder(inputs)
         return [head(representation) for head in self.heads]
 
+    def main(self, inputs: Tensor) -> Tensor:
+        """Prediction of the main task alone."""
+        return self.heads[0](self.encoder(inputs))
+
     def shared_parameters(self) -> list[nn.Parameter]:
         """The parameters that all tasks share."""
         return [parameter for parameter in self.encoder.parameters() if parameter.requires_grad]

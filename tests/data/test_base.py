@@ -78,3 +78,17 @@ def test_generators_differ_by_seed_and_by_purpose(other):
     numbers = [torch.rand(8, generator=generator(*key)) for key in ((0, "split"), (0, "split"), other)]
     assert torch.equal(numbers[0], numbers[1])
     assert not torch.equal(numbers[0], numbers[2])
+
+
+def test_targets_of_different_shapes_stay_apart():
+    def some(n: int) -> Samples:
+        return Samples(torch.randn(n, 3), (torch.randint(4, (n, 2, 2)), torch.randn(n, 1, 2, 2)))
+
+    first, second, index = some(4), some(3), torch.tensor([2, 0])
+    assert first.mass.shape == (2, 4)
+    for target, taken, there, joined in zip(
+        first.targets, first.take(index).targets, second.targets, first.join(second).targets, strict=True
+    ):
+        assert taken.dtype == target.dtype and torch.equal(taken, target[index])
+        assert torch.equal(joined, torch.cat((target, there)))
+    assert isinstance(first.to("cpu").targets, tuple)
