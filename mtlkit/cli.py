@@ -1,4 +1,4 @@
-"""`python -m mtlkit`: run, methods, data, records, cell, choose, draw, figures, show, bench."""
+"""`python -m mtlkit`: run, methods, data, records, verify, cell, choose, draw, figures, show, bench."""
 
 import argparse
 import json
@@ -56,6 +56,11 @@ def _parser() -> argparse.ArgumentParser:
     records.add_argument("folder", type=Path, help="a folder of records, such as runs/desk/records/cifar_flip")
     records.add_argument("-o", type=Path, default=Path("records.csv"), help="for export: the CSV file")
     records.set_defaults(command=_records)
+
+    verify = commands.add_parser("verify", help="records of an older commit count if today's code gives the same")
+    verify.add_argument("commit", help="a commit whose code made the records that are stale now")
+    verify.add_argument("--jobs", type=int, default=2, help="runs side by side (default 2)")
+    verify.set_defaults(command=_verify)
 
     figures = commands.add_parser("figures", help="redraw every table and figure from the committed records")
     figures.set_defaults(command=_figures)
@@ -171,6 +176,12 @@ def _records(options: argparse.Namespace) -> None:
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
     print(f"{len(found)} records adopted in {target.relative_to(paths.ROOT)}")
+
+
+def _verify(options: argparse.Namespace) -> None:
+    from mtlkit import verify
+
+    print(verify.against(options.commit, options.jobs))
 
 
 def _cell(options: argparse.Namespace) -> None:

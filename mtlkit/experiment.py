@@ -48,7 +48,7 @@ def run(experiment: str, p: Parameters, seed: int, problem: Problem) -> dict[str
     with _alone(checkpoint.with_suffix(".lock")):
         if path.is_file() and not p.fresh:
             record = records.load(path)
-            if record["code"] == code:
+            if not records.is_stale(record):
                 print(f"seed {seed}: record of {record['created']} read, nothing trained (-p fresh True trains again)")
                 return record
         if p.fresh:

@@ -112,10 +112,34 @@ def _is_text(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
+EQUIVALENT = paths.COMMITTED_RECORDS / "equivalent.yaml"
+"""Pairs of code hashes that `python -m mtlkit verify` has seen give the same results."""
+
+
 def is_stale(record: Mapping[str, Any]) -> bool:
-    """Whether other code than today's made this record."""
+    """Whether other code than today's, or its equal, made this record."""
     parameters = record["parameters"]
-    return record["code"] != code_hash(parameters["weighting"], parameters["network"], record["data"]["name"])
+    today = code_hash(parameters["weighting"], parameters["network"], record["data"]["name"])
+    return record["code"] != today and today not in _same_as(record["code"])
+
+
+@cache
+def _same_as(code: str) -> frozenset[str]:
+    """The later codes that gave the same as `code`."""
+    found, todo = set(), [code]
+    while todo:
+        later = {pair["new"] for pair in equivalent() if pair["old"] == todo[-1]} - found
+        todo = todo[:-1] + sorted(later)
+        found |= later
+    return frozenset(found)
+
+
+@cache
+def equivalent() -> list[dict[str, Any]]:
+    """The pairs, each with the commit of the older code and the arms that were compared."""
+    import yaml
+
+    return yaml.safe_load(EQUIVALENT.read_text()) or [] if EQUIVALENT.is_file() else []
 
 
 def environment(device: str, threads: int) -> dict[str, Any]:

@@ -1,0 +1,106 @@
+"""Whether today's code gives what the code of an older commit gave, so that its records still count.
+
+A record carries a hash of the code that made it, and any change of that code makes it stale. Here both codes run the
+same short training for every arm of a study; where all results agree to the last digit,
+`figures/records/equivalent.yaml` says so, and the records are no longer stale.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mtlkit import paths, records
+from mtlkit.errors import MtlkitError
+
+SHORT = {"epochs": 2, "evaluations": 1, "fresh": True}
+"""What a run is shortened to: all code of a step has run, and an evaluation."""
+
+
+def against(commit: str, jobs: int = 2) -> Path:
+    """Compare today's code with that of `commit` for all committed records that are stale, and write what agrees.
+
+    Args:
+        commit: A commit whose code made these records.
+        jobs: Runs side by side.
+
+    Raises:
+        MtlkitError: The commit is unknown, its code did not make the records, or a result differs.
+    """
+    stale = [record for record in records.read(paths.COMMITTED_RECORDS) if records.is_stale(record)]
+    kinds = _one_of_each(stale)
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
+        then = Path(folder) / "then"
+        _git("worktree", "add", "--detach", "--quiet", str(then), commit)
+        try:
+            runs = [(root, name, record) for name, record in kinds.items() for root in (then, paths.ROOT)]
+            done = list(pool.map(lambda run: _short(*run, Path(folder) / run[0].name), runs))
+        finally:
+            _git("worktree", "remove", "--force", str(then))
+    agreed = defaultdict(list)
+    for (name, record), old, new in zip(kinds.items(), done[::2], done[1::2], strict=True):
+        if old["code"] != record["code"]:
+            raise MtlkitError(
+                f"{name}: the record was not made by the code of {commit}; name a commit whose code it was."
+            )
+        if different := _different(old, new):
+            raise MtlkitError(f"{name}: today's code gives another {', '.join(different)} than {commit}; run it again.")
+        print(f"{name}: the same", flush=True)
+        agreed[old["code"], new["code"]].append(name)
+    new = [{"old": old, "new": new, "commit": commit, "checked": f"{datetime.now(UTC):%Y-%m-%d}", "arms": names}
+           for (old, new), names in sorted(agreed.items())]  # fmt: skip
+    partial = records.EQUIVALENT.with_suffix(".part")
+    partial.write_text(
+        "# Written by `python -m mtlkit verify`.\n" + yaml.safe_dump(records.equivalent() + new, sort_keys=False)
+    )
+    os.replace(partial, records.EQUIVALENT)
+    return records.EQUIVALENT
+
+
+def _one_of_each(found: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """A record of every arm of every study, with wrong labels where there are any."""
+    kinds: dict[str, dict[str, Any]] = {}
+    for record in sorted(found, key=lambda one: not one["weights"]["flipped_fraction"]):
+        kinds.setdefault(f"{record['study']} {record['arm']}", record)
+    return kinds
+
+
+def _short(root: Path, name: str, record: Mapping[str, Any], runs: Path) -> dict[str, Any]:
+    """The record of a short run with the parameters of `record`, by the code below `root`."""
+    given = {key: value for key, value in record["parameters"].items() if value != ""}
+    given |= SHORT | {"seeds": str(record["seed"]), "runs": str(runs / name.replace(" ", "-"))}
+    file = Path(given["runs"]) / "parameters.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(yaml.safe_dump(given))
+    command = [sys.executable, "-m", "mtlkit", "run", record["experiment"], "-f", str(file), "-o"]
+    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, str(file.with_suffix(".ipynb"))], cwd=root, env=environment, capture_output=True,
+                          text=True)  # fmt: skip
+    if done.returncode:
+        raise MtlkitError(f"{name}: {done.stderr.strip().splitlines()[-1]}")
+    (made,) = (file.parent / "records").rglob("*.json")
+    return json.loads(made.read_text())
+
+
+def _different(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Names of the results that both have and that are not the same."""
+    last = [{f"{split} {name}": value for split in ("tuning", "test")
+             for name, value in one["evaluations"][-1][split].items()} for one in (old, new)]  # fmt: skip
+    pairs = [(name, last[0][name], last[1][name]) for name in last[0] if name in last[1]]
+    pairs += [(name, old[name], new[name]) for name in ("train_loss", "weights", "steps", "network", "data")]
+    return [name for name, before, now in pairs if before != now]
+
+
+def _git(*arguments: str) -> None:
+    done = subprocess.run(["git", "-C", str(paths.ROOT), *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise MtlkitError(f"git {arguments[0]}: {done.stderr.strip().splitlines()[-1]}")
