@@ -1,5 +1,6 @@
 """The network of Multi-MNIST."""
 
+import torch
 from torch import nn
 
 from mtlkit.nets.base import SharedEncoder
@@ -19,4 +20,5 @@ def multi_lenet(tasks: int, channels: int = 1, outputs: int = 10, *, head_width:
     )  # fmt: skip
     heads = [nn.Sequential(nn.Linear(50, head_width), nn.ReLU(), nn.Dropout(0.5), nn.Linear(head_width, outputs))
              for _ in range(tasks)]  # fmt: skip
-    return SharedEncoder(encoder, heads)
+    # Pooling is slow on the CPU in the default format.
+    return SharedEncoder(encoder.to(memory_format=torch.channels_last), heads)
