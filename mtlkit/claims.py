@@ -24,7 +24,7 @@ The file (`params/claims.yaml`):
             metric: loss
             margin: 0.005               # smallest difference that matters, units of the metric, not negative
             name: "alignment adds to the class prior"     # optional: shown instead of the two arms
-          - arm: slgrad                 # `chance` in place of `against`: a column of the detection table less that
+          - arm: slgrad                 # `chance` in place of `against`: a measure of OF_WEIGHTS less that
             chance: 0.5
             conditions: all
             metric: weight_within
@@ -51,8 +51,9 @@ COMPARISON = {"arm": True, "conditions": True, "metric": True, "margin": True, "
 CLAIM = {"claim": True, "source": True, "rests_on": False, "why": False, "figures": False}
 """Names of the file, and whether they are required."""
 
-DETECTION = {"weight": "detection by low weight", "weight_within": "the same within label"}
-"""Columns of the detection table that can be claimed, and their labels."""
+OF_WEIGHTS = {"weight": "detection by low weight ↑", "weight_within": "the same within label ↑",
+              "useless_weight": "weight of the useless task ↓", "useful_lead": "lead of the useful task ↑"}  # fmt: skip
+"""What `detection` says of weights, and its labels."""
 
 
 def load(path: str | Path, load_study: Callable[[str], Study] = studies.load) -> dict[str, dict]:
@@ -119,13 +120,14 @@ def _table(name: str, family: dict, variant: str, records: list[dict]) -> Table:
     adjusted = statistics.holm([result.p for _, _, result, _ in rows])
     cells, numbers = [], []
     for (claim, condition, result, old), p in zip(rows, adjusted, strict=True):
-        word = statistics.verdict(result, claim["margin"], HIGHER_IS_BETTER.get(claim["metric"], True), p)
+        higher = HIGHER_IS_BETTER.get(claim["metric"], claim["metric"] != "useless_weight")
+        word = statistics.verdict(result, claim["margin"], higher, p)
         other = study.label(claim["against"]) if "against" in claim else f"{claim['chance']:g}"
         cells.append(
             {
                 "comparison": claim.get("name") or f"{study.label(claim['arm'])} − {other}",
                 "condition": study.conditions[condition]["label"],
-                "metric": DETECTION.get(claim["metric"]) or selection.with_direction(claim["metric"]),
+                "metric": OF_WEIGHTS.get(claim["metric"]) or selection.with_direction(claim["metric"]),
                 "difference [95 %]": report.span(result, _decimals(claim["margin"])),
                 "margin": f"{claim['margin']:g}",
                 "p": probability(result.p),
@@ -142,7 +144,7 @@ def _table(name: str, family: dict, variant: str, records: list[dict]) -> Table:
     epoch = selection.EPOCH_RULES[family["at"]].format(selection.METRIC_LABELS[family["by"]])
     what = f"Test data {epoch}, paired by seed."
     if all("chance" in claim for claim in family["comparisons"]):
-        what = "Area under the ROC curve of low weight, over the last quarter of training."
+        what = "Weights over the last quarter of training; detection is an area under the ROC curve."
     caption = f"{name}: {family['question']} {what} Data: {variant or 'no records yet'}."
     table = pd.DataFrame(cells).set_index("comparison")
     return Table(table, caption, _notes(rows, len(seeds), family["exploratory"]), pd.DataFrame(numbers))
@@ -155,7 +157,7 @@ def _values(where: str, claim: dict, condition: str, records: list[dict], frame:
         return report.paired(frame, condition, claim["arm"], claim["against"], claim["metric"])
     mine = [one for one in selection.current(records)
             if (one["condition"], selection.arm_of(one)) == (condition, claim["arm"])]  # fmt: skip
-    found = {one["seed"]: detection.of_main(one).get(claim["metric"]) for one in mine}
+    found = {one["seed"]: (detection.of_main(one) | detection.of_tasks(one)).get(claim["metric"]) for one in mine}
     return pd.Series({seed: value - claim["chance"] for seed, value in found.items() if value is not None}, dtype=float)
 
 
@@ -199,7 +201,7 @@ def _comparison(where: str, claim: dict, study: Study) -> dict:
     sides = [side for side in ("arm", "against") if side in claim]
     for side in sides:
         one_of(f"{side} ({where})", claim[side], study.arms)
-    one_of(f"metric ({where})", claim["metric"], HIGHER_IS_BETTER if "against" in claim else DETECTION)
+    one_of(f"metric ({where})", claim["metric"], HIGHER_IS_BETTER if "against" in claim else OF_WEIGHTS)
     conditions = list(study.conditions) if claim["conditions"] == "all" else claim["conditions"]
     if not isinstance(conditions, list):
         raise MtlkitError(f"{where}: conditions is {conditions!r}, which should be a list of conditions, or all.")

@@ -1,4 +1,4 @@
-"""How well weights tell wrong labels from right ones: a table from records."""
+"""How well weights tell wrong labels from right ones, and useful tasks from useless ones; from records."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -31,6 +31,19 @@ def of_main(record: dict[str, Any]) -> dict[str, float]:
     zero = {kind: histogram[kind][0][0] / max(1, sum(histogram[kind][0])) for kind in ("clean", "flipped")}
     return {name: found[0][name] for name in ("weight", "weight_within", "loss_within")} | {
         "recall": zero["flipped"], "false_alarms": zero["clean"]}  # fmt: skip
+
+
+def of_tasks(record: dict[str, Any]) -> dict[str, float]:
+    """The auxiliary tasks of one run whose last task has nothing to do with the main one, over the last quarter of the
+    training: `useless_weight`, the weight of the last task, and `useful_lead`, by how much the mean weight of the other
+    auxiliary tasks exceeds it; 1 is an equal share. Empty without such a task."""
+    if record["parameters"].get("unrelated", "none") == "none":
+        return {}
+    weights = record["weights"]
+    last = [row for epoch, row in zip(weights["epoch"], weights["task"], strict=True)
+            if 4 * epoch > 3 * weights["epoch"][-1]]  # fmt: skip
+    relative = len(last[0]) * np.mean(last, axis=0)
+    return {"useless_weight": float(relative[-1]), "useful_lead": float(relative[1:-1].mean() - relative[-1])}
 
 
 def detection_table(records: Sequence[dict], study: Study, scale: str) -> Table | None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mtlkit.detection import detection_table, of_main
+from mtlkit.detection import detection_table, of_main, of_tasks
 from tests import factory
 
 FOUND = {"task": 0, "weight": 0.8, "weight_within": 0.6, "loss": 0.7, "loss_within": 0.65}
@@ -37,3 +37,12 @@ def test_no_wrong_labels() -> None:
     record = factory.record("ew", "none", 0)
     record["weights"]["detection"] = []
     assert detection_table([record], factory.study(["ew"]), "desk") is None
+
+
+def test_a_useless_task_that_is_switched_off() -> None:
+    record = factory.record("slgrad", "none")
+    assert of_tasks(record) == {}
+    record["parameters"]["unrelated"] = "random"
+    off, even = [0.5, 0.3, 0.2, 0.0], [0.25] * 4
+    record["weights"] |= {"epoch": [4, 8, 12, 13, 16], "task": [even, even, even, off, off]}
+    assert of_tasks(record) == pytest.approx({"useless_weight": 0.0, "useful_lead": 1.0})

@@ -323,6 +323,17 @@ def test_detection_against_chance(tmp_path, study, records):
     assert "paired by seed" not in table.caption
 
 
+def test_less_weight_of_a_useless_task_is_better(tmp_path, study, records):
+    for one in records:
+        one["parameters"]["unrelated"] = "random"
+        one["weights"] |= {"epoch": [8], "task": [[0.4, 0.4, 0.2 + one["seed"] / 1000]]}
+    claim = {"arm": "slgrad", "chance": 1, "conditions": ["uniform_0.3"], "metric": "useless_weight", "margin": 0.2}
+    path = write(tmp_path / "claims.yaml", one=FAMILY | {"comparisons": [claim]})
+    (table,) = claims.claims(records, path, lambda name: study)
+    assert table.numbers["mean"].iloc[0] == pytest.approx(3 * 0.204 - 1)
+    assert list(table.frame["verdict"]) == ["better"]
+
+
 @pytest.mark.parametrize(
     ("entry", "message"),
     [

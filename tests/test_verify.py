@@ -1,0 +1,85 @@
+"""Records of an older code count again where today's code gives the same."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mtlkit import paths, records, verify
+from mtlkit.errors import MtlkitError
+from tests import factory
+
+
+def test_equivalence_is_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = factory.record(code="a" * 16)
+    today = factory.record()["code"]
+    assert records.is_stale(record)
+    pairs = [{"old": "a" * 16, "new": "b" * 16}, {"old": "b" * 16, "new": today}, {"old": today, "new": "c" * 16}]
+    (tmp_path / "equivalent.yaml").write_text(yaml.safe_dump(pairs))
+    monkeypatch.setattr(records, "EQUIVALENT", tmp_path / "equivalent.yaml")
+    for cached in (records.equivalent, records._same_as):
+        cached.cache_clear()
+    assert not records.is_stale(record)
+    assert records.is_stale(record | {"code": "c" * 16}), "only later codes stand for earlier ones"
+    assert records.is_stale(record | {"code": "d" * 16})
+    for cached in (records.equivalent, records._same_as):
+        cached.cache_clear()
+
+
+@pytest.fixture
+def compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
+    """A stale record of one arm, and what the two short runs are to give."""
+    folder = tmp_path / "records"
+    stale = factory.record(code="a" * 16)
+    records.write(stale, folder / "cifar_flip" / "x.json")
+    records.write(factory.record("slgrad", seed=1), folder / "cifar_flip" / "fresh.json")
+    runs = {"then": stale, paths.ROOT.name: factory.record()}
+    monkeypatch.setattr(paths, "COMMITTED_RECORDS", folder)
+    monkeypatch.setattr(records, "EQUIVALENT", folder / "equivalent.yaml")
+    monkeypatch.setattr(records, "equivalent", list)
+    monkeypatch.setattr(verify, "_git", lambda *_: None)
+    monkeypatch.setattr(verify, "_short", lambda root, *_: runs[root.name])
+    return runs
+
+
+def test_what_agrees_is_written_down(compared: dict, capsys: pytest.CaptureFixture) -> None:
+    (pair,) = yaml.safe_load(verify.against("abc").read_text())
+    assert (pair["old"], pair["new"]) == ("a" * 16, compared[paths.ROOT.name]["code"])
+    assert pair["arms"] == ["cifar_flip ew"] and pair["commit"] == "abc"
+    assert capsys.readouterr().out == "cifar_flip ew: the same\n"
+
+
+def test_a_difference_is_named_and_nothing_written(compared: dict) -> None:
+    compared["then"] = compared["then"] | {"train_loss": [0.1]}
+    with pytest.raises(MtlkitError, match=r"cifar_flip ew: today's code gives another train_loss than abc"):
+        verify.against("abc")
+    assert not records.EQUIVALENT.exists()
+
+
+def test_a_commit_that_did_not_make_the_records_is_refused(compared: dict) -> None:
+    compared["then"] = compared["then"] | {"code": "e" * 16}
+    with pytest.raises(MtlkitError, match="was not made by the code of abc"):
+        verify.against("abc")
+
+
+@pytest.mark.slow
+def test_two_real_runs_of_the_same_code_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    head = subprocess.run(
+        ["git", "-C", str(paths.ROOT), "status", "--porcelain", "-uno"], capture_output=True, text=True
+    )
+    if head.returncode or head.stdout:
+        pytest.skip("needs a clean git work tree: today's code is compared with that of HEAD")
+    parameters = {"weighting": "slgrad", "network": "mlp", "noise": 0.3, "epochs": 9, "learning_rate": 0.01}
+    made = factory.record(study="toy", arm="slgrad", parameters=parameters)
+    made |= {"experiment": "toy_regression", "data": made["data"] | {"name": "toy"}, "code": "0" * 16}
+    commands = []
+    run = verify._short
+    monkeypatch.setattr(
+        verify, "_short", lambda *given: commands.append(run(*given)) or commands[-1] | {"code": "0" * 16}
+    )
+    monkeypatch.setattr(paths, "COMMITTED_RECORDS", tmp_path)
+    monkeypatch.setattr(records, "EQUIVALENT", tmp_path / "equivalent.yaml")
+    records.write(made, tmp_path / "toy" / "x.json")
+    verify.against("HEAD")
+    assert len(done) == 2 and all(len(one["train_loss"]) == verify.SHORT["epochs"] for one in done)
