@@ -65,19 +65,20 @@ def test_a_commit_that_did_not_make_the_records_is_refused(compared: dict) -> No
 
 @pytest.mark.slow
 def test_two_real_runs_of_the_same_code_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    head = subprocess.run(
-        ["git", "-C", str(paths.ROOT), "status", "--porcelain", "-uno"], capture_output=True, text=True
-    )
+    command = ["git", "-C", str(paths.ROOT), "status", "--porcelain", "-uno"]
+    head = subprocess.run(command, capture_output=True, text=True)
     if head.returncode or head.stdout:
         pytest.skip("needs a clean git work tree: today's code is compared with that of HEAD")
     parameters = {"weighting": "slgrad", "network": "mlp", "noise": 0.3, "epochs": 9, "learning_rate": 0.01}
     made = factory.record(study="toy", arm="slgrad", parameters=parameters)
     made |= {"experiment": "toy_regression", "data": made["data"] | {"name": "toy"}, "code": "0" * 16}
-    commands = []
-    run = verify._short
-    monkeypatch.setattr(
-        verify, "_short", lambda *given: commands.append(run(*given)) or commands[-1] | {"code": "0" * 16}
-    )
+    done, run = [], verify._short
+
+    def short(*given: object) -> dict:
+        done.append(run(*given))
+        return done[-1] | {"code": "0" * 16}
+
+    monkeypatch.setattr(verify, "_short", short)
     monkeypatch.setattr(paths, "COMMITTED_RECORDS", tmp_path)
     monkeypatch.setattr(records, "EQUIVALENT", tmp_path / "equivalent.yaml")
     records.write(made, tmp_path / "toy" / "x.json")
