@@ -173,9 +173,10 @@ class Run:
                                         of_the_rule=list(rule.parameters()))  # fmt: skip
         classes = int(max(data.train.groups.max(), data.reference.groups.max())) + 1
         shares = class_shares(data.reference, classes) if classes > 1 else None
-        rule.check(shares)
+        shares = None if shares is None else shares.to(device)
+        rule.prepare(self.train.groups, shares)
         self.step = make_step(network, [task.loss for task in tasks], rule, optimizer=self.optimizer,
-                              class_shares=None if shares is None else shares.to(device),
+                              class_shares=shares,
                               use_class_shares=settings.class_shares,
                               reference_share=settings.reference_share)  # fmt: skip
         strata = data.reference.groups[0] if shares is not None else None

@@ -26,6 +26,7 @@ class Samples:
     flipped: (T, N) bool, the seen target differs from the clean one; only controls and reports may look. All
     False where not given.
     mass: (T, N) >= 0, zero where a label is missing; ones where not given.
+    index: (N,) int64, for a batch: where its samples stand in the set that it was taken from.
     """
 
     inputs: Tensor
@@ -33,6 +34,7 @@ class Samples:
     groups: Tensor | None = None
     flipped: Tensor | None = None
     mass: Tensor | None = None
+    index: Tensor | None = None
 
     def __post_init__(self) -> None:
         shape, device = (len(self.targets), len(self.inputs)), self.inputs.device
@@ -53,7 +55,9 @@ class Samples:
 
     def take(self, index: Tensor) -> "Samples":
         """The samples at ``index`` (B,), int64 on the same device."""
-        return self._with(lambda values, dim: values.index_select(dim, index))
+        taken = self._with(lambda values, dim: values.index_select(dim, index))
+        taken.index = index
+        return taken
 
     def join(self, other: "Samples") -> "Samples":
         """This split followed by ``other``, along N; both have the same tasks."""
@@ -61,7 +65,7 @@ class Samples:
 
     def _with(self, change: Callable[..., Tensor], *others: "Samples") -> "Samples":
         """``change(values, dim, *others' values)`` of every tensor, whose samples lie along ``dim``."""
-        rows = [[getattr(one, field.name) for one in (self, *others)] for field in fields(self)]
+        rows = [[getattr(one, field.name) for one in (self, *others)] for field in fields(self)[:-1]]
         made: list[Any] = [change(rows[0][0], 0, *rows[0][1:])]
         for values, *more in rows[1:]:
             each = isinstance(values, tuple)

@@ -100,7 +100,7 @@ class Step:
 
     def signal(self, batch: Samples, losses: Tensor, **more: Tensor) -> Signal:
         """What a rule may see of a batch."""
-        return Signal(losses, batch.mass, batch.groups, self.class_shares, batch.flipped, **more)
+        return Signal(losses, batch.mass, batch.groups, self.class_shares, batch.flipped, index=batch.index, **more)
 
     def weights(self, signal: Signal) -> Tensor:
         """The rule's weights, `(T, B)`."""

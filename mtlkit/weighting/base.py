@@ -20,6 +20,7 @@ class Signal:
         flipped: `(T, B)` bool, labels that were corrupted; only controls may look. None if not known.
         alignment: `(T, B)`, for rules with `needs = "alignment"`.
         gram: `(T, T)`, products of the tasks' gradients on the shared parameters, for rules with `needs = "gradients"`.
+        index: `(B,)` int64, where the samples stand in the training set; None if not known.
     """
 
     losses: Tensor
@@ -29,6 +30,7 @@ class Signal:
     flipped: Tensor | None = None
     alignment: Tensor | None = None
     gram: Tensor | None = None
+    index: Tensor | None = None
 
     def by_task(self, values: Tensor) -> Tensor:
         """`(T,)`, the mean of `values` `(T, B)` over every task's samples, by mass."""
@@ -52,8 +54,9 @@ class Weighting(nn.Module):
         super().__init__()
         self.tasks = tasks
 
-    def check(self, class_shares: Tensor | None) -> None:
-        """Raise an `MtlkitError` if the method makes no sense for data with these class shares, `(T, C)`."""
+    def prepare(self, groups: Tensor, class_shares: Tensor | None) -> None:
+        """Sees the label groups of the training set, `(T, N)`, and the reference set's class shares, `(T, C)`, before the
+        first step; raises an `MtlkitError` if the method makes no sense for such data."""
 
     def after(self, signal: Signal) -> None:
         """Sees the losses of the same batch after the update."""

@@ -37,7 +37,7 @@ class LabelConsistency(Rule):
         mass[0] *= signal.groups.sum(0) == 1
         return _equal(mass)
 
-    def check(self, class_shares: Tensor | None) -> None:
+    def prepare(self, groups: Tensor, class_shares: Tensor | None) -> None:
         if class_shares is None or class_shares.shape[1] != 2 or abs(float(class_shares[:, 1].sum()) - 1) > 1e-3:
             raise MtlkitError("label_consistency needs one-against-rest tasks that cover all classes, so that exactly "
                               "one of a sample's labels is 1; choose another weighting, or all tasks.")  # fmt: skip
