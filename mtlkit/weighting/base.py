@@ -55,8 +55,8 @@ class Weighting(nn.Module):
         self.tasks = tasks
 
     def prepare(self, groups: Tensor, class_shares: Tensor | None) -> None:
-        """Sees the label groups of the training set, `(T, N)`, and the reference set's class shares, `(T, C)`, before the
-        first step; raises an `MtlkitError` if the method makes no sense for such data."""
+        """Sees, before the first step, the label groups of the training set, `(T, N)`, and the reference set's class
+        shares, `(T, C)`; raises an `MtlkitError` if the method makes no sense for such data."""
 
     def after(self, signal: Signal) -> None:
         """Sees the losses of the same batch after the update."""
