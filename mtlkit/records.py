@@ -57,8 +57,8 @@ def code_hash(weighting: str, network: str, data: str) -> str:
     from mtlkit.weighting import METHODS, RANDOM_FIRST
 
     package = paths.ROOT / "mtlkit"
-    names = ["tasks", "optimizers", "summary", "training", "data/base", "data/noise", f"data/{data}", "nets/base",
-             "weighting/base", "steps/base", "engine/reference"]  # fmt: skip
+    names = ["tasks", "optimizers", "schedules", "order", "summary", "evaluation", "training", "data/base",
+             "data/noise", f"data/{data}", "nets/base", "weighting/base", "steps/base", "engine/reference"]  # fmt: skip
     method = METHODS.get(weighting.removeprefix(RANDOM_FIRST))
     if method is not None:
         names += CODE_OF_STEPS[method.needs]

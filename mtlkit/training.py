@@ -1,4 +1,4 @@
-"""Fit and evaluate: the only training loop."""
+"""The only training loop."""
 
 import math
 import os
@@ -13,13 +13,17 @@ from torch import Tensor, nn
 
 from mtlkit.data.base import Dataset, Samples, generator
 from mtlkit.errors import MtlkitError, one_of
+from mtlkit.evaluation import evaluate
 from mtlkit.optimizers import guarded_step, make_optimizer
+from mtlkit.order import Order
+from mtlkit.schedules import SCHEDULES
 from mtlkit.steps import Outcome, make_step
 from mtlkit.summary import WeightSummary
 from mtlkit.tasks import Task
 from mtlkit.weighting import Weighting
 
 TRAIN_DATA = ("train", "reference", "both")
+JUDGED = ("main", "all")
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,8 @@ class Settings:
         batch_size: Samples per step.
         reference_batch: Samples of the reference set per step, for methods that use it.
         optimizer: `sgd` or `adam`.
-        learning_rate: Constant over the run.
+        learning_rate: At the start.
+        schedule: How it goes on: a key of `schedules.SCHEDULES`.
         momentum: Of SGD.
         betas: Of Adam.
         weight_decay: L2 penalty, added to the gradient.
@@ -39,6 +44,8 @@ class Settings:
         class_shares: Scale the weights within each label group to the reference set's class shares.
         reference_share: Share of the update that the reference batch gets, in [0, 1).
         evaluations: The tuning and test sets are evaluated this many times, evenly spread, the last time at the end.
+        evaluation_batch: Samples that are evaluated at a time.
+        judged: The tasks that are evaluated each time, `main` or `all`; the last time all are.
         seed: Of the order of the samples.
         device: `cpu`, `cuda`, `cuda:1`.
     """
@@ -48,6 +55,7 @@ class Settings:
     reference_batch: int = 64
     optimizer: str = "sgd"
     learning_rate: float = 0.01
+    schedule: str = "constant"
     momentum: float = 0.9
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
@@ -55,87 +63,22 @@ class Settings:
     class_shares: bool = False
     reference_share: float = 0.0
     evaluations: int = 8
+    evaluation_batch: int = 500
+    judged: str = "main"
     seed: int = 0
     device: str = "cpu"
 
     def __post_init__(self) -> None:
         one_of("train_data", self.train_data, TRAIN_DATA)
-        for name in ("epochs", "batch_size", "reference_batch", "evaluations"):
+        one_of("schedule", self.schedule, SCHEDULES)
+        one_of("judged", self.judged, JUDGED)
+        for name in ("epochs", "batch_size", "reference_batch", "evaluations", "evaluation_batch"):
             if getattr(self, name) < 1:
                 raise MtlkitError(f"{name} is {getattr(self, name)!r}, which is not at least 1.")
 
     def evaluation_epochs(self) -> set[int]:
         """The epochs, counted from 1, after which the run is evaluated."""
         return {math.ceil(k * self.epochs / self.evaluations) for k in range(1, self.evaluations + 1)}
-
-
-class Order:
-    """Batches of indices, cut from an endless chain of permutations: each sample comes up equally often.
-
-    Args:
-        size: Number of samples N.
-        batch: Indices per batch.
-        random: The generator that shuffles.
-        strata: `(N,)` labels. Each permutation then spreads every label evenly, so that each batch has the labels of
-            the whole set, to about one sample.
-    """
-
-    def __init__(self, size: int, batch: int, random: torch.Generator, strata: Tensor | None = None) -> None:
-        self.size, self.batch, self.random, self.strata = size, batch, random, strata
-        self.left = torch.empty(0, dtype=torch.int64)
-
-    def take(self, steps: int) -> Tensor:
-        """The next `steps` batches, `(steps, batch)` int64 on the CPU."""
-        parts, have, want = [self.left], len(self.left), steps * self.batch
-        while have < want:
-            parts.append(self._permutation())
-            have += self.size
-        chain = torch.cat(parts)
-        self.left = chain[want:].clone()
-        return chain[:want].view(steps, self.batch)
-
-    def _permutation(self) -> Tensor:
-        shuffled = torch.randperm(self.size, generator=self.random)
-        if self.strata is None:
-            return shuffled
-        position = torch.empty(self.size, dtype=torch.float64)
-        for label in self.strata.unique():
-            members = shuffled[self.strata[shuffled] == label]
-            offset = torch.rand((), generator=self.random, dtype=torch.float64)
-            position[members] = (torch.arange(len(members), dtype=torch.float64) + offset) / len(members)
-        return position.argsort()
-
-    def state(self) -> dict[str, Tensor]:
-        return {"left": self.left, "random": self.random.get_state()}
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        self.left = state["left"]
-        self.random.set_state(state["random"])
-
-
-def evaluate(network: nn.Module, tasks: Sequence[Task], samples: Samples, *, batch: int = 500,
-             main_only: bool = False) -> dict[str, Any]:  # fmt: skip
-    """Metrics of the main task over a set, and `tasks`, a list with those of every task (unless `main_only`); samples
-    without a label do not count."""
-    training = network.training
-    network.eval()
-    meters = [task.meter() for task in (tasks[:1] if main_only else tasks)]
-    labelled = samples.mass.cpu() > 0
-    short = main_only and hasattr(network, "main")
-    with torch.inference_mode():
-        for index in torch.arange(len(samples)).split(batch):
-            some = samples.take(index.to(samples.mass.device))
-            predictions = [network.main(some.inputs)] if short else network(some.inputs)
-            for meter, prediction, target, there in zip(meters, predictions, some.targets, labelled[:, index],
-                                                        strict=False):  # fmt: skip
-                if there.all():
-                    meter.update(prediction, target)
-                elif there.any():
-                    at = there.nonzero()[:, 0].to(target.device)
-                    meter.update(prediction.index_select(0, at), target.index_select(0, at))
-        results = [meter.result() for meter in meters]
-    network.train(training)
-    return results[0] if main_only else {**results[0], "tasks": results}
 
 
 def class_shares(samples: Samples, classes: int) -> Tensor:
@@ -160,7 +103,7 @@ class Run:
         self, network: nn.Module, tasks: Sequence[Task], rule: Weighting, data: Dataset, settings: Settings
     ) -> None:
         device = settings.device
-        self.tasks, self.settings = list(tasks), settings
+        self.tasks, self.settings, self.augment = list(tasks), settings, data.augment
         self.network, self.rule = network.to(device).train(), rule.to(device)
         self.train = {"train": data.train, "reference": data.reference, "both": data.train.join(data.reference)}[
             settings.train_data
@@ -183,6 +126,7 @@ class Run:
         self.order = Order(len(self.train), settings.batch_size, generator(settings.seed, "order"))
         self.reference_order = Order(len(self.reference), settings.reference_batch,
                                      generator(settings.seed, "reference order"), strata)  # fmt: skip
+        self.augmentation = generator(settings.seed, "augmentation")
         self.summary = WeightSummary(self.train.flipped, self.train.groups, settings.batch_size, settings.epochs)
         self.epoch = 0
         self.history: dict[str, Any] = {"train_loss": [], "evaluations": [], "skipped": 0, "epoch_seconds": []}
@@ -219,8 +163,9 @@ class Run:
         outcomes: list[Outcome] = []
         start = time.perf_counter()
         for k in range(steps):
-            batch = self.train.take(indices[k])
-            held_out = None if reference is None else self.reference.take(reference[k])
+            batch = self._batch(self.train, indices[k])
+            held_out = None if reference is None else self._batch(self.reference, reference[k])
+            self._set_rate(k)
             self.optimizer.zero_grad()
             outcome = self.step(batch, held_out)
             guarded_step(self.optimizer, outcome.skip)
@@ -239,12 +184,32 @@ class Run:
         if self.epoch in settings.evaluation_epochs():
             last = self.epoch == settings.epochs
             sets = {"tuning": self.tuning, "test": self.test}
-            scores = {name: evaluate(self.network, self.tasks, s, main_only=not last) for name, s in sets.items()}
+            short, at_once = not last and settings.judged == "main", settings.evaluation_batch
+            scores = {name: evaluate(self.network, self.tasks, s, batch=at_once, main_only=short)
+                      for name, s in sets.items()}  # fmt: skip
             if not math.isfinite(scores["tuning"]["loss"]):
                 found = scores["tuning"]["loss"]
                 raise MtlkitError(f"the loss on the tuning set was {found} after epoch {self.epoch}; "
                                   f"try a smaller learning_rate than {settings.learning_rate:g}.")  # fmt: skip
             self.history["evaluations"].append({"epoch": self.epoch, **scores})
+
+    def _batch(self, samples: Samples, index: Tensor) -> Samples:
+        """A batch of a set, augmented, with the mass that its targets have."""
+        batch = samples.take(index)
+        if self.augment is not None:
+            batch = self.augment(batch, self.augmentation)
+        if any(task.mass is not None for task in self.tasks):
+            rows = zip(self.tasks, batch.mass, batch.targets, strict=True)
+            batch.mass = torch.stack([m if task.mass is None else m * task.mass(t) for task, m, t in rows])
+        return batch
+
+    def _set_rate(self, step: int) -> None:
+        """The learning rate of a step of this epoch, for the network and what the rule learns."""
+        if self.settings.schedule != "constant":
+            done = (self.epoch + step / self.steps_per_epoch) / self.settings.epochs
+            rate = self.settings.learning_rate * SCHEDULES[self.settings.schedule](done, self.epoch)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
 
     def _stop_if_not_finite(self, losses: Tensor, weights: Tensor, indices: Tensor) -> None:
         bad = (~torch.isfinite(losses)).nonzero()
@@ -269,6 +234,7 @@ class Run:
             "identity": identity, "epoch": self.epoch, "history": self.history, "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(), "rule": self.rule.state_dict(), "step": self.step.state_dict(),
             "order": self.order.state(), "reference_order": self.reference_order.state(),
+            "augmentation": self.augmentation.get_state(),
             "summary": self.summary.state(), "cpu": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state(self.settings.device) if "cuda" in self.settings.device else None,
         }  # fmt: skip
@@ -292,6 +258,7 @@ class Run:
         self.step.load_state_dict(state["step"])
         self.order.restore({key: value.cpu() for key, value in state["order"].items()})
         self.reference_order.restore({key: value.cpu() for key, value in state["reference_order"].items()})
+        self.augmentation.set_state(state["augmentation"].cpu())
         self.summary.restore(state["summary"])
         torch.set_rng_state(state["cpu"].cpu())
         if state["cuda"] is not None:

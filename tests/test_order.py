@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtlkit.training import Order
+from mtlkit.order import Order
 
 
 def order(size: int, batch: int, seed: int = 0, strata: torch.Tensor | None = None) -> Order:

@@ -1,17 +1,22 @@
 """Fit and evaluate: settings, a bare loop, failures. Orders and resuming have files of their own."""
 
 import copy
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from mtlkit import nets, tasks
+from mtlkit import nets, tasks, training
 from mtlkit.data import toy
 from mtlkit.data.base import Dataset, Samples, generator
 from mtlkit.errors import MtlkitError
-from mtlkit.training import Order, Run, Settings, class_shares, evaluate
+from mtlkit.evaluation import evaluate
+from mtlkit.order import Order
+from mtlkit.training import Run, Settings, class_shares
 from mtlkit.weighting import METHODS, Direction, Rule, Signal, build
 
 
@@ -45,6 +50,8 @@ def test_counts_are_at_least_one(name: str) -> None:
 def test_wrong_settings() -> None:
     with pytest.raises(MtlkitError, match=r"train_data is 'trian'.*train, reference, both.*did you mean 'train'"):
         Settings(3, train_data="trian")
+    with pytest.raises(MtlkitError, match=r"schedule is 'cosin'.*did you mean 'cosine'"):
+        Settings(3, schedule="cosin")
     with pytest.raises(MtlkitError, match=r"optimizer is 'lion'.*sgd, adam"):
         run(problem(), optimizer="lion")
     with pytest.raises(MtlkitError, match="class_shares needs label groups"):
@@ -219,3 +226,70 @@ def test_a_weight_that_is_not_a_number_is_named() -> None:
 
     with pytest.raises(MtlkitError, match=r"a weight of task .* was not finite in epoch 1, step 1"):
         run(problem(), Broken(2)).fit()
+
+
+def rates_of(schedule: str, epochs: int, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The learning rate of every step, six an epoch."""
+    seen: list[float] = []
+    step = training.guarded_step
+
+    def recorded(optimizer: Optimizer, skip: Tensor) -> None:
+        seen.append(optimizer.param_groups[0]["lr"])
+        step(optimizer, skip)
+
+    monkeypatch.setattr(training, "guarded_step", recorded)
+    run(problem(), epochs=epochs, schedule=schedule, evaluations=1).fit()
+    return seen
+
+
+def test_schedules(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(rates_of("constant", 2, monkeypatch)) == {0.1}
+    assert rates_of("linear", 2, monkeypatch) == pytest.approx([0.1 * (1 - k / 12) for k in range(12)])
+    assert rates_of("poly", 2, monkeypatch)[6] == pytest.approx(0.1 * 0.5**0.9)
+    assert rates_of("cosine", 2, monkeypatch)[::6] == pytest.approx([0.1, 0.05])
+    step = rates_of("step", 101, monkeypatch)
+    assert set(step[:600]) == {0.1} and set(step[600:]) == {0.05}
+
+
+def test_a_schedule_goes_on_after_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run(problem(), schedule="cosine", epochs=4)
+    whole.fit()
+    first = run(problem(), schedule="cosine", epochs=4)
+    for _ in range(2):
+        first._epoch()
+    first._save(tmp_path / "state.pt", "me")
+    again = run(problem(), schedule="cosine", epochs=4)
+    again.fit(checkpoint=tmp_path / "state.pt", identity="me")
+    for mine, theirs in zip(whole.network.parameters(), again.network.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_batches_are_augmented_and_targets_say_their_mass() -> None:
+    data, network = problem(kind="regression")
+
+    def augment(batch: Samples, random: torch.Generator) -> Samples:
+        draws.append(float(torch.rand((), generator=random)))
+        return Samples(batch.inputs + 1, batch.targets, batch.groups, batch.flipped, batch.mass, batch.index)
+
+    draws: list[float] = []
+    data.augment = augment
+    seen: list[Samples] = []
+
+    class Watching(Rule):
+        def forward(self, signal: Signal) -> Tensor:
+            seen.append(signal)
+            return torch.full((2,), 0.5)
+
+    made = run((data, network), Watching(2), epochs=1)
+    made.tasks = [replace(made.tasks[0], mass=lambda target: (target > 0.5).float() / 2), made.tasks[1]]
+    made.fit()
+    assert len(set(draws)) == len(draws) == 6, "the tuning and test sets are not augmented"
+    for signal in seen:
+        assert torch.equal(signal.mass[0], (data.train.targets[0, signal.index] > 0.5).float() / 2)
+        assert torch.equal(signal.mass[1], torch.ones(8))
+
+
+def test_all_tasks_are_judged_when_asked_for() -> None:
+    for judged, expected in (("main", [False, False, True]), ("all", [True, True, True])):
+        found = run(problem(), judged=judged).fit()["evaluations"]
+        assert ["tasks" in one["test"] for one in found] == expected

@@ -83,6 +83,7 @@ class Dataset:
     kind: ``"binary"``, ``"multiclass"`` or ``"regression"``.
     facts: JSON-able: ``sizes``, ``block``, ``wrong_main_labels`` (number in train), ``noise`` (in words);
     ``constant``, for regression: test metrics of answering the main task with the mean of the reference targets.
+    augment: ``augment(batch, random)``, changes a batch of training or reference samples; draws from the CPU generator.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Dataset:
     tuning: Samples
     test: Samples
     facts: dict[str, Any]
+    augment: Callable[[Samples, torch.Generator], Samples] | None = None
 
 
 def generator(seed: int, purpose: str) -> torch.Generator:

@@ -1,0 +1,35 @@
+"""Metrics of a network over a set."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from mtlkit.data.base import Samples
+from mtlkit.tasks import Task
+
+
+def evaluate(network: nn.Module, tasks: Sequence[Task], samples: Samples, *, batch: int = 500,
+             main_only: bool = False) -> dict[str, Any]:  # fmt: skip
+    """Metrics of the main task over a set, and `tasks`, a list with those of every task (unless `main_only`); samples
+    without a label do not count."""
+    training = network.training
+    network.eval()
+    meters = [task.meter() for task in (tasks[:1] if main_only else tasks)]
+    labelled = samples.mass.cpu() > 0
+    short = main_only and hasattr(network, "main")
+    with torch.inference_mode():
+        for index in torch.arange(len(samples)).split(batch):
+            some = samples.take(index.to(samples.mass.device))
+            predictions = [network.main(some.inputs)] if short else network(some.inputs)
+            for meter, prediction, target, there in zip(meters, predictions, some.targets, labelled[:, index],
+                                                        strict=False):  # fmt: skip
+                if there.all():
+                    meter.update(prediction, target)
+                elif there.any():
+                    at = there.nonzero()[:, 0].to(target.device)
+                    meter.update(prediction.index_select(0, at), target.index_select(0, at))
+        results = [meter.result() for meter in meters]
+    network.train(training)
+    return results[0] if main_only else {**results[0], "tasks": results}
