@@ -30,7 +30,7 @@ rule all:
 
 rule tune:
     input:
-        [RUNS / "tuning" / f"{name}.done" for name in STUDIES],
+        [RUNS / "tuning" / f"{name}.done" for name, study in STUDIES.items() if study.tuned_arms()],
 
 
 rule draw:

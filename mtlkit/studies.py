@@ -26,7 +26,7 @@ class Study:
         arms: Arm -> `label` and parameters; `conditions` where it is not run in all; `rates_as`, the arm at whose tuned
             learning rate it runs; `rate_factor`, by which the grid of rates is multiplied; `more_rates`, by which it is
             extended.
-        tuning: `rates`, `seeds`, `conditions`, `metric`.
+        tuning: `rates`, `seeds`, `conditions`, `metric`; or `metric`, and `as`, a study whose tuned rates are used.
         committed: The scale whose records lie in `figures/records/`.
     """
 
@@ -96,7 +96,7 @@ class Study:
 
     def tuned_arms(self) -> list[str]:
         """The arms whose learning rate is tuned."""
-        return [name for name, arm in self.arms.items() if "rates_as" not in arm]
+        return [] if "as" in self.tuning else [name for name, arm in self.arms.items() if "rates_as" not in arm]
 
     def rates(self, arm: str) -> list[float]:
         """What tuning tries for an arm: the common grid, and more where the best was the last of it."""
@@ -104,7 +104,7 @@ class Study:
 
     def tuned(self) -> dict[str, dict[str, Any]]:
         """Arm -> tuned parameters; empty before tuning."""
-        path = paths.PARAMS / "tuned" / f"{self.name}.yaml"
+        path = paths.PARAMS / "tuned" / f"{self.tuning.get('as', self.name)}.yaml"
         return read_yaml(path)["arms"] if path.is_file() else {}
 
 

@@ -129,6 +129,16 @@ def test_committed_scale_can_be_given(params: Path) -> None:
     assert studies.load("small").committed == "quick"
 
 
+def test_rates_of_another_study(params: Path) -> None:
+    text = STUDY[: STUDY.index("tuning:")] + "tuning: {as: small, metric: loss}\n"
+    (params / "studies" / "other.yaml").write_text(text)
+    (params / "tuned").mkdir(exist_ok=True)
+    (params / "tuned" / "small.yaml").write_text("arms: {ew: {learning_rate: 0.123}}\n")
+    other = studies.load("other")
+    assert other.tuned_arms() == []
+    assert other.parameters("quick", "none", "ew")["learning_rate"] == 0.123
+
+
 def test_missing_base_file(params: Path) -> None:
     (params / "toy.quick.yaml").unlink()
     with pytest.raises(MtlkitError, match=r"toy\.quick\.yaml cannot be read as YAML \(FileNotFoundError\)"):
@@ -141,10 +151,12 @@ def test_own_studies_hang_together(name: str) -> None:
     assert study.baseline in study.arms
     assert (paths.NOTEBOOKS / f"{study.experiment}.ipynb").is_file()
     assert study.committed in study.scales
+    tuner = studies.load(study.tuning.get("as", name))
     for condition, arm in study.cells():
         assert condition in study.conditions
-        assert study.arms[arm].get("rates_as", arm) in study.tuned_arms()
-    assert set(study.tuning) == {"rates", "seeds", "conditions", "metric"}
-    assert set(study.tuning["conditions"]) <= set(study.conditions)
+        assert study.arms[arm].get("rates_as", arm) in tuner.tuned_arms()
+    assert set(tuner.tuning) == {"rates", "seeds", "conditions", "metric"}
+    assert set(tuner.tuning["conditions"]) <= set(tuner.conditions)
+    assert study == tuner or set(study.tuning) == {"as", "metric"}
     labels = [part["label"] for part in (*study.arms.values(), *study.conditions.values())]
     assert len(set(labels)) == len(labels)

@@ -135,13 +135,17 @@ def one_against_rest(
     noise_kind: str,
     noise: float,
     noisy_tasks: str,
+    reference_size: int = 0,
+    reference_noise: float = 0.0,
     human: Tensor | None = None,
 ) -> Dataset:
     """One binary task per class ("is it this class?"): task 0 is ``main_class``, the other classes follow in order.
 
     block, tuning, test: pairs of images (N, 3, 32, 32), any number type, and classes (N,) in 0..9. The block's 1000
-    samples are permuted by the seed and give 800 for training and 200 for reference. Noise enters the training targets
-    only. human: (1000,) human-given classes of the block; they replace the clean ones instead of random flips.
+    samples are permuted by the seed and give 800 for training and 200 for reference, of which the first
+    ``reference_size`` are used (0: all). Noise enters the training targets only; with ``reference_noise`` the reference
+    targets of the same tasks are flipped too, with that probability (uniformly, where the noise is human).
+    human: (1000,) human-given classes of the block; they replace the clean ones instead of random flips.
     Inputs are standardised per channel with mean and standard deviation of the training images.
     Raises `MtlkitError` for settings outside their choices.
     """
@@ -150,6 +154,9 @@ def one_against_rest(
     if main_class not in range(len(classes)):
         raise MtlkitError(f"main_class is {main_class}, but classes are numbered 0 to {len(classes) - 1}.")
     one_of("noisy_tasks", noisy_tasks, ("main", "all"))
+    if not 0 <= reference_size <= REFERENCE:
+        raise MtlkitError(f"reference_size is {reference_size}, but there are {REFERENCE} reference images: 1 to "
+                          f"{REFERENCE}, or 0 for all.")  # fmt: skip
     order = torch.tensor([main_class, *(c for c in range(len(classes)) if c != main_class)][:tasks])
     permutation = torch.randperm(BLOCK, generator=generator(seed, "split"))
     train_images, train_classes = (part[permutation[:TRAIN]] for part in block)
@@ -164,21 +171,30 @@ def one_against_rest(
     train = split(train_images, train_classes)
     noisy = range(tasks if noisy_tasks == "all" else 1)
     where = "all tasks" if noisy_tasks == "all" else "the main task"
-    if human is None:
-        draws = generator(seed, "noise")
+
+    def flip(samples: Samples, rate: float, kind: str, draws: torch.Generator) -> None:
         for task in noisy:  # the main task draws first: its flips do not depend on noisy_tasks
-            train.groups[task], train.flipped[task] = label_noise.flip(train.groups[task], noise, noise_kind, draws)
+            samples.groups[task], samples.flipped[task] = label_noise.flip(samples.groups[task], rate, kind, draws)
+        samples.targets = samples.groups.float()
+
+    if human is None:
+        flip(train, noise, noise_kind, generator(seed, "noise"))
         described = f"{noise_kind} {noise} on {where}" if noise else "none"
     else:
         seen = (human[permutation[:TRAIN]] == order[:, None]).long()
         for task in noisy:
             train.flipped[task] = seen[task] != train.groups[task]
             train.groups[task] = seen[task]
+        train.targets = train.groups.float()
         described = f"{noise_kind} on {where}"
-    train.targets = train.groups.float()
+    reference = split(*(part[permutation[TRAIN:][: reference_size or REFERENCE]] for part in block))
+    if reference_noise:
+        kind = noise_kind if noise_kind in label_noise.KINDS else "uniform"
+        flip(reference, reference_noise, kind, generator(seed, "reference noise"))
+        described += f"; reference set: {kind} {reference_noise}"
     splits = {
         "train": train,
-        "reference": split(*(part[permutation[TRAIN:]] for part in block)),
+        "reference": reference,
         "tuning": split(*tuning),
         "test": split(*test),
     }

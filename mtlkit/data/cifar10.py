@@ -55,6 +55,8 @@ def load(
     noise_kind: str = "uniform",
     noise: float = 0.0,
     noisy_tasks: str = "main",
+    reference_size: int = 0,
+    reference_noise: float = 0.0,
     test_images: str = "all",
 ) -> Dataset:
     """800 train, 200 reference and 1000 tuning images, and the test images, as (3, 32, 32).
@@ -67,6 +69,7 @@ def load(
     noise_kind: ``"uniform"`` or ``"background"`` flips of a fraction ``noise`` in [0, 1] of the labels; or
     ``"human_aggre"``, ``"human_random1"`` to ``"human_random3"``, ``"human_worse"`` from ``cifar10n.npz``, where
     ``noise`` is ignored. Noise enters train alone, on the main task or on all (``noisy_tasks``).
+    reference_size: 1..200 reference images, 0 for all; reference_noise: probability in [0, 1] of flips there.
     tasks: 1..10; main_class: 0..9; test_images: ``"all"`` at hand or the ``"published"`` first 2000.
     Raises `MtlkitError` for a setting outside these and for missing or damaged files.
     """
@@ -74,7 +77,7 @@ def load(
     one_of("noise_kind", noise_kind, (*label_noise.KINDS, *HUMAN))
     one_of("test_images", test_images, ("all", "published"))
     settings = dict(seed=seed, tasks=tasks, main_class=main_class, noise_kind=noise_kind, noise=noise)
-    settings["noisy_tasks"] = noisy_tasks
+    settings |= dict(noisy_tasks=noisy_tasks, reference_size=reference_size, reference_noise=reference_noise)
     root = paths.data_root(data_root)
     data = None if source == "builtin" else _read(root)
     if data is None and source == "real":

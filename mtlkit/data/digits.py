@@ -19,12 +19,15 @@ def load(
     noise_kind: str = "uniform",
     noise: float = 0.0,
     noisy_tasks: str = "main",
+    reference_size: int = 0,
+    reference_noise: float = 0.0,
 ) -> Dataset:
     """800 / 200 / 200 / 597 digits as (3, 32, 32) images: bilinear enlargement, the grey channel three times.
 
     The first 1000 digits are permuted by the seed into train and reference, the next 200 are for tuning, the last 597
     for testing, whatever the seed. tasks: 1..10; main_class: digit 0..9; noise: fraction in [0, 1] of flipped train
-    labels, ``noise_kind`` uniform | background, ``noisy_tasks`` main | all.
+    labels, ``noise_kind`` uniform | background, ``noisy_tasks`` main | all; ``reference_size`` of the 200 reference
+    digits (0: all), with flips of a fraction ``reference_noise``.
     Raises `MtlkitError` for a setting outside these.
     """
     from sklearn.datasets import load_digits
@@ -47,4 +50,6 @@ def load(
         noise_kind=noise_kind,
         noise=noise,
         noisy_tasks=noisy_tasks,
+        reference_size=reference_size,
+        reference_noise=reference_noise,
     )

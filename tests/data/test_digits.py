@@ -118,6 +118,23 @@ def test_flips_of_the_main_task_do_not_depend_on_the_other_tasks():
     assert not torch.equal(everywhere.flipped[0], everywhere.flipped[1])
 
 
+@pytest.mark.parametrize("noisy_tasks", ["main", "all"])
+def test_the_reference_set_can_be_smaller_and_noisy(noisy_tasks):
+    settings = {"noise": 0.3, "noise_kind": "background", "noisy_tasks": noisy_tasks}
+    whole, data = digits.load(5, **settings), digits.load(5, **settings, reference_size=50, reference_noise=0.2)
+    for name in ("inputs", "targets", "flipped"):
+        assert torch.equal(getattr(data.train, name), getattr(whole.train, name)), "the training set stays as it is"
+    assert len(data.reference) == data.facts["sizes"]["reference"] == 50
+    assert torch.equal(data.reference.inputs, whole.reference.inputs[:50])
+    flipped = data.reference.groups != whole.reference.groups[:, :50]
+    assert torch.equal(data.reference.flipped, flipped) and torch.equal(
+        data.reference.targets, data.reference.groups.float()
+    )
+    assert 2 <= flipped[0].sum() <= 20 and not (flipped & (whole.reference.groups[:, :50] == 1)).any()
+    assert flipped[1:].any() == (noisy_tasks == "all")
+    assert data.facts["noise"].endswith("; reference set: background 0.2")
+
+
 def test_the_main_class_comes_first_and_the_others_follow():
     plain, data = digits.load(3), digits.load(3, main_class=4, tasks=6)
     assert data.task_names == ["4", "0", "1", "2", "3", "5"]
@@ -145,6 +162,8 @@ def test_noise_is_described():
         ({"tasks": 11}, r"^tasks is 11.*1 to 10"),
         ({"tasks": 0}, r"^tasks is 0.*1 to 10"),
         ({"main_class": 10}, r"^main_class is 10.*0 to 9"),
+        ({"reference_size": 201}, r"^reference_size is 201.*1 to 200"),
+        ({"reference_noise": -0.1}, r"^noise is -0\.1.*between 0 and 1"),
     ],
 )
 def test_a_setting_outside_its_choices_is_an_error(setting, message):
