@@ -53,35 +53,39 @@ def identity(experiment: str, parameters: Mapping[str, Any], seed: int, data: Ma
 
 def code_hash(weighting: str, network: str, data: str) -> str:
     """16 hex digits of the code that a run uses: comments, docstrings and layout do not count."""
-    from mtlkit.nets import NETWORKS
+    from mtlkit.nets import DENSE, NETWORKS
     from mtlkit.weighting import METHODS, RANDOM_FIRST
 
     package = paths.ROOT / "mtlkit"
-    names = ["tasks", "optimizers", "schedules", "order", "summary", "evaluation", "training", "data/base",
-             "data/noise", f"data/{data}", "nets/base", "weighting/base", "steps/base", "engine/reference"]  # fmt: skip
+    names = ["tasks", "optimizers", "schedules", "order", "summary", "evaluation", "training", "steps/base",
+             "engine/reference"]  # fmt: skip
+    names += ["dense"] if network in DENSE else []
     method = METHODS.get(weighting.removeprefix(RANDOM_FIRST))
     if method is not None:
         names += CODE_OF_STEPS[method.needs]
-    if weighting.startswith(RANDOM_FIRST):
-        names += ["weighting/rgw", "weighting/rlw"]
-    chosen = [Path(inspect.getfile(one)) for one in (method, NETWORKS.get(network)) if one is not None]
-    if method is not None:
-        chosen += _helpers(chosen[0], package)
+    chosen = [Path(inspect.getfile(one)) for one in (method, (NETWORKS | DENSE).get(network)) if one is not None]
+    chosen += [package / "weighting/rgw.py"] if weighting.startswith(RANDOM_FIRST) else []
+    chosen = _with_imports([package / f"data/{data}.py", *chosen], package)
     return _hash_of((*(package / f"{name}.py" for name in names), *chosen))
 
 
-def _helpers(file: Path, package: Path) -> list[Path]:
-    """What the file of a method imports from those of others, and so on; all methods use `base`."""
-    found: list[Path] = []
-    todo = [file]
+def _with_imports(files: list[Path], package: Path) -> list[Path]:
+    """The files of data sets, networks and methods, and what they import from those of others, and so on."""
+    found, todo = set(files), list(files)
     while todo:
-        for node in ast.walk(ast.parse(todo.pop().read_text())):
-            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("mtlkit.weighting."):
-                one = package / f"{node.module.removeprefix('mtlkit.').replace('.', '/')}.py"
-                if one.name != "base.py" and one not in found:
-                    found.append(one)
-                    todo.append(one)
+        file = todo.pop()
+        for node in ast.walk(ast.parse(file.read_text())) if file.is_file() else ():
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith(OF_A_KIND):
+                module = package.parent / str(node.module).replace(".", "/")
+                ones = [module.with_suffix(".py"), *(module / f"{alias.name}.py" for alias in node.names)]
+                new = {one for one in ones if one.is_file()} - found
+                todo += sorted(new)
+                found |= new
     return sorted(found)
+
+
+OF_A_KIND = ("mtlkit.data", "mtlkit.nets", "mtlkit.weighting")
+"""Packages of which a run uses some files."""
 
 
 @cache

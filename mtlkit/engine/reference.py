@@ -42,8 +42,8 @@ def reference_pass(network: nn.Module, losses: Sequence[Loss], inputs: Tensor, t
         The gradient of `(main * L[0]).sum()`, one tensor per parameter (zeros where it does not depend on it), or None.
     """
     with frozen_statistics(network):
-        if update is None and hasattr(network, "encoder") and hasattr(network, "heads"):
-            matrix = losses[0](network.heads[0](network.encoder(inputs)), targets[0])[None]
+        if update is None and hasattr(network, "main"):
+            matrix = losses[0](network.main(inputs), targets[0])[None]
         else:
             predictions = network(inputs)
             used = predictions if update is not None else predictions[:1]

@@ -1,12 +1,17 @@
-"""Networks: an encoder that all tasks share and one head per task."""
+"""Networks: what all tasks share, and one head per task."""
 
 from collections.abc import Callable
 
-from mtlkit.nets.base import SharedEncoder
+from mtlkit.nets.base import MultiTaskNetwork, SharedEncoder
+from mtlkit.nets.cross_stitch import cross_stitch
+from mtlkit.nets.deeplab import deeplab
 from mtlkit.nets.lenet import lenet, light_lenet
 from mtlkit.nets.mlp import mlp
+from mtlkit.nets.mtan import mtan
 from mtlkit.nets.multi_lenet import multi_lenet
+from mtlkit.nets.nddr import nddr
 from mtlkit.nets.resnet import resnet18
+from mtlkit.nets.segnet import segnet, segnet_mtan
 
 NETWORKS: dict[str, Callable[..., SharedEncoder]] = {
     "mlp": mlp,
@@ -16,4 +21,14 @@ NETWORKS: dict[str, Callable[..., SharedEncoder]] = {
     "resnet18": resnet18,
 }
 
-__all__ = ["NETWORKS", "SharedEncoder", *NETWORKS]
+DENSE: dict[str, Callable[..., MultiTaskNetwork]] = {
+    "deeplab": deeplab,
+    "mtan": mtan,
+    "cross_stitch": cross_stitch,
+    "nddr": nddr,
+    "segnet": segnet,
+    "segnet_mtan": segnet_mtan,
+}
+"""Networks with a prediction for every pixel; the first argument is the number of channels of every task's."""
+
+__all__ = ["DENSE", "NETWORKS", "MultiTaskNetwork", "SharedEncoder", *DENSE, *NETWORKS]
