@@ -40,9 +40,9 @@ import yaml
 
 from mtlkit import detection, report, selection, statistics, studies
 from mtlkit.errors import MtlkitError, one_of
+from mtlkit.metrics import HIGHER_IS_BETTER, LABELS
 from mtlkit.studies import Study
 from mtlkit.tables import Table, probability
-from mtlkit.tasks import HIGHER_IS_BETTER
 
 FAMILY = {"question": True, "study": True, "scale": True, "comparisons": True, "at": False, "by": False,
           "exploratory": False}  # fmt: skip
@@ -141,7 +141,7 @@ def _table(name: str, family: dict, variant: str, records: list[dict]) -> Table:
         keys |= {key: claim.get(key) for key in ("arm", "against", "metric", "margin")}
         counts = {"n": result.n, "expected": len(seeds), "stale": old}
         numbers.append(keys | counts | report.summary(result) | {"p_holm": p, "verdict": word})
-    epoch = selection.EPOCH_RULES[family["at"]].format(selection.METRIC_LABELS[family["by"]])
+    epoch = selection.EPOCH_RULES[family["at"]].format(LABELS[family["by"]])
     what = f"Test data {epoch}, paired by seed."
     if all("chance" in claim for claim in family["comparisons"]):
         what = "Weights over the last quarter of training; detection is an area under the ROC curve."

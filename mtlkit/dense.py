@@ -21,10 +21,6 @@ from torch.nn import functional as F
 from mtlkit.errors import one_of
 from mtlkit.tasks import Task
 
-HIGHER_IS_BETTER = {"miou": True, "pixel_accuracy": True, "abs_err": False, "rel_err": False, "mean_angle": False,
-                    "median_angle": False, "within_11": True, "within_22": True, "within_30": True,
-                    "max_f": True}  # fmt: skip
-
 THRESHOLDS = (11.25, 22.5, 30.0)
 """Angles in degrees; normals are reported to be within them."""
 

@@ -157,6 +157,8 @@ RULES: dict[str, Callable[[str, Any], Any]] = {
     "seeds": lambda _, value: seeds(value),
     "source": _choice("auto", "real", "builtin"),
     "noise": _range(0, 1),
+    "reference_noise": _range(0, 1),
+    "reference_size": _range(0),
     "noisy_tasks": _choice("main", "auxiliary", "all"),
     "optimizer": _choice("sgd", "adam"),
     "train_data": _choice("train", "reference", "both"),

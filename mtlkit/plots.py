@@ -13,9 +13,9 @@ import numpy as np
 
 from mtlkit import statistics
 from mtlkit.errors import MtlkitError, one_of
+from mtlkit.metrics import HIGHER_IS_BETTER
 from mtlkit.selection import metrics_of, with_direction
 from mtlkit.studies import Study
-from mtlkit.tasks import HIGHER_IS_BETTER
 from mtlkit.view import NEAR, View, detects, moves, shares, spread
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ import pandas as pd
 
 from mtlkit import statistics
 from mtlkit.errors import MtlkitError, one_of
-from mtlkit.selection import EPOCH_RULES, METRIC_LABELS, in_study, metrics_of, one_variant, select, with_direction
+from mtlkit.metrics import HIGHER_IS_BETTER, LABELS
+from mtlkit.selection import EPOCH_RULES, in_study, metrics_of, one_variant, select, with_direction
 from mtlkit.studies import Study
 from mtlkit.tables import Table, number
-from mtlkit.tasks import HIGHER_IS_BETTER
 
 
 def table(
@@ -54,7 +54,7 @@ def table(
         numbers += [{"arm": arm, "metric": name, "mean": value} for name, value in named.items()]
     frame = pd.DataFrame(columns, index=_arm_labels(study, study.arms))
     caption = (
-        f"{study.name}: test metrics of the main task {EPOCH_RULES[at].format(METRIC_LABELS[by])}, mean ± half-width "
+        f"{study.name}: test metrics of the main task {EPOCH_RULES[at].format(LABELS[by])}, mean ± half-width "
         f"of the 95 % t interval over {len(study.seeds(scale))} seeds. Data: {cells.variant}. "
         f"Time: median per step over that of {study.arms[study.baseline]['label']}."
     )
@@ -93,7 +93,7 @@ def difference_table(
             column.append(text + cells.mark(condition, arm, values.index, baseline))
             facts = cells.facts(condition, arm, metric, values) | {"against": baseline, "verdict": word}
             numbers.append(facts | {"margin": margin} | summary(result))
-    name, epoch = study.arms[baseline]["label"], EPOCH_RULES[at].format(METRIC_LABELS[by])
+    name, epoch = study.arms[baseline]["label"], EPOCH_RULES[at].format(LABELS[by])
     caption = (
         f"{study.name}: {with_direction(metric)} on test data {epoch}, "
         f"mean paired difference to {name} [95 % t interval]. Data: {cells.variant}."

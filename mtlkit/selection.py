@@ -9,18 +9,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from mtlkit.errors import MtlkitError, one_of
+from mtlkit.metrics import HIGHER_IS_BETTER, LABELS
 from mtlkit.records import is_stale
 from mtlkit.studies import Study
-from mtlkit.tasks import HIGHER_IS_BETTER
 
-METRIC_LABELS = {
-    "loss": "loss",
-    "mae": "MAE",
-    "auc": "ROC AUC",
-    "average_precision": "average precision",
-    "balanced_accuracy": "balanced accuracy",
-    "accuracy": "accuracy",
-}
 EPOCH_RULES = {"last": "at the last epoch", "tuned": "at the epoch with the best tuning {}"}
 KEY = ["study", "condition", "arm", "variant", "seed"]
 
@@ -124,11 +116,11 @@ def select(records: Sequence[dict], at: str = "last", by: str = "loss") -> pd.Da
 
 
 def metrics_of(records: Sequence[dict]) -> list[str]:
-    """The main task's metrics that the records hold, in the order of METRIC_LABELS."""
+    """The main task's metrics that the records hold, in the order of LABELS."""
     found = {name for record in records for name in record["evaluations"][-1]["test"]}
-    return [name for name in METRIC_LABELS if name in found]
+    return [name for name in LABELS if name in found]
 
 
 def with_direction(metric: str) -> str:
     """The metric's label, and an arrow to where it is better."""
-    return f"{METRIC_LABELS[metric]} {'↑' if HIGHER_IS_BETTER[metric] else '↓'}"
+    return f"{LABELS[metric]} {'↑' if HIGHER_IS_BETTER[metric] else '↓'}"

@@ -56,10 +56,6 @@ class Task:
     mass: Callable[[Tensor], Tensor] | None = None
 
 
-HIGHER_IS_BETTER = {"loss": False, "mae": False, "auc": True, "average_precision": True, "balanced_accuracy": True,
-                    "accuracy": True}  # fmt: skip
-
-
 def binary(name: str) -> Task:
     """One-against-rest classification from logits `(B, 1)` or `(B,)` against labels in {0, 1}."""
     return Task(name, binary_loss, partial(WholeSet, binary_metrics))

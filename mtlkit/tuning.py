@@ -10,9 +10,9 @@ import yaml
 
 from mtlkit import paths, records
 from mtlkit.errors import MtlkitError
+from mtlkit.metrics import HIGHER_IS_BETTER
 from mtlkit.parameters import seeds
 from mtlkit.studies import Study
-from mtlkit.tasks import HIGHER_IS_BETTER
 
 
 def choose(study: Study, folder: Path) -> Path:

@@ -3,8 +3,8 @@
 import pytest
 
 from mtlkit.deltas import delta_m, delta_p
-from mtlkit.dense import HIGHER_IS_BETTER
 from mtlkit.errors import MtlkitError
+from mtlkit.metrics import HIGHER_IS_BETTER
 
 CITYSCAPES = {"segmentation": ["miou", "pixel_accuracy"], "depth": ["abs_err", "rel_err"]}
 NYUV2 = CITYSCAPES | {"normals": ["mean_angle", "median_angle", "within_11", "within_22", "within_30"]}
