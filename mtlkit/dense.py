@@ -21,6 +21,8 @@ from torch.nn import functional as F
 from mtlkit.errors import one_of
 from mtlkit.tasks import Task
 
+AVERAGING = ("pixels", "batches", "images")
+
 THRESHOLDS = (11.25, 22.5, 30.0)
 """Angles in degrees; normals are reported to be within them."""
 
@@ -35,6 +37,24 @@ Map = Callable[[Tensor, Tensor], Tensor]
 
 Mask = Callable[[Tensor], Tensor]
 """`target -> (B, ...)` bool, which pixels are valid."""
+
+
+def make(data: str, name: str, outputs: int, *, averaging: str = "pixels") -> Task:
+    """The task that a dense data set calls `name`, with so many outputs, as its benchmark scores it.
+
+    averaging: `pixels`; `batches`, for depth and angles; `images`, for these and IoU, as each of them has it.
+    """
+    one_of("averaging", averaging, AVERAGING)
+    pascal = data == "pascal_context"
+    by_image = "images" if averaging == "images" else "pixels"
+    by_batch = "pixels" if averaging == "pixels" else "batches"
+    if name == "segmentation":
+        return semantic_segmentation(name, outputs, ignore=255 if pascal else -1, averaging=by_image)
+    if name == "human_parts":
+        return human_parts(name, averaging=by_image)
+    if name == "normals":
+        return normals(name, loss="l1" if pascal else "cosine", averaging=by_batch)
+    return saliency(name) if name == "saliency" else depth(name, averaging=by_batch)
 
 
 def semantic_segmentation(name: str, classes: int, *, ignore: int = -1, averaging: str = "pixels") -> Task:

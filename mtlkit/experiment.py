@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mtlkit import machine, paths, records, tasks
+from mtlkit import dense, machine, paths, records, tasks
 from mtlkit.data.base import Dataset
 from mtlkit.errors import MtlkitError
 from mtlkit.parameters import Parameters
@@ -64,17 +64,17 @@ def run(experiment: str, p: Parameters, seed: int, problem: Problem) -> dict[str
 def _train(experiment: str, p: Parameters, seed: int, data: Dataset, network: nn.Module, checkpoint: Path,
            identity: str) -> dict[str, Any]:  # fmt: skip
     start = time.perf_counter()
-    kinds = {"binary": tasks.binary, "multiclass": tasks.multiclass, "regression": tasks.regression}
     settings = {field.name: p[field.name] for field in fields(Settings) if field.name in p}
     settings |= {"seed": seed, "betas": (p.beta_1, p.beta_2)}
     rule = build(p.weighting, len(data.task_names), p | {"seed": seed})
     if isinstance(rule, Direction):
         rule.attach(network, data.train.inputs[:2])
-    training = Run(network, [kinds[data.kind](task) for task in data.task_names], rule, data, Settings(**settings))
+    training = Run(network, _tasks(data, p), rule, data, Settings(**settings))
     if "cuda" in p.device:
         torch.cuda.reset_peak_memory_stats(p.device)
     with Progress(f"seed {seed}") as progress:
         history = training.fit(checkpoint=checkpoint, identity=identity, progress=progress)
+    network.trained = True  # for a notebook that shows predictions
     memory = torch.cuda.max_memory_allocated(p.device) / 2**20 if "cuda" in p.device else None
     return {
         "schema": records.SCHEMA,
@@ -87,6 +87,7 @@ def _train(experiment: str, p: Parameters, seed: int, data: Dataset, network: nn
         "network": {
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
             "shared": sum(parameter.numel() for parameter in network.shared_parameters()),
+            "initialisation": network.initialisation,
         },
         "train_loss": history["train_loss"],
         "evaluations": history["evaluations"],
@@ -100,6 +101,14 @@ def _train(experiment: str, p: Parameters, seed: int, data: Dataset, network: nn
         "environment": records.environment(p.device, p.threads),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _tasks(data: Dataset, p: Parameters) -> list[tasks.Task]:
+    if data.kind == "dense":
+        return [dense.make(data.name, task, data.facts["outputs"][task], averaging=p.averaging)
+                for task in data.task_names]  # fmt: skip
+    kinds = {"binary": tasks.binary, "multiclass": tasks.multiclass, "regression": tasks.regression}
+    return [kinds[data.kind](task) for task in data.task_names]
 
 
 @contextmanager

@@ -77,7 +77,8 @@ def _with_imports(files: list[Path], package: Path) -> list[Path]:
         for node in ast.walk(ast.parse(file.read_text())) if file.is_file() else ():
             if isinstance(node, ast.ImportFrom) and str(node.module).startswith(OF_A_KIND):
                 module = package.parent / str(node.module).replace(".", "/")
-                ones = [module.with_suffix(".py"), *(module / f"{alias.name}.py" for alias in node.names)]
+                modules = [module, *(module / alias.name for alias in node.names)]
+                ones = [one for of in modules for one in (of.with_suffix(".py"), of / "__init__.py")]
                 new = {one for one in ones if one.is_file()} - found
                 todo += sorted(new)
                 found |= new

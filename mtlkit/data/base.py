@@ -80,8 +80,9 @@ class Dataset:
 
     variant: which data these are, such as ``cifar10-official`` or ``digits``; results of two variants never mix.
     checksum: first 16 hex digits of the SHA-256 of the source arrays.
-    kind: ``"binary"``, ``"multiclass"`` or ``"regression"``.
+    kind: ``"binary"``, ``"multiclass"``, ``"regression"`` or ``"dense"``.
     facts: JSON-able: ``sizes``, ``block``, ``wrong_main_labels`` (number in train), ``noise`` (in words);
+    ``outputs``, for dense data: channels of the prediction by task;
     ``constant``, for regression: test metrics of answering the main task with the mean of the reference targets.
     augment: ``augment(batch, random)``, changes a batch of training or reference samples; draws from the CPU generator.
     """
