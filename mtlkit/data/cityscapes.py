@@ -31,8 +31,8 @@ def load(
     source: ``"real"``; ``"builtin"``, rendered streets; ``"auto"``, real where it is found, else the streets, which a
     line on stderr says. Real data lie in ``cityscapes`` below ``data_root`` and are converted once, into ``prepared``
     beside it.
-    main: the main task, ``"segmentation"`` or ``"disparity"``. classes: 7, as published, or 19; both are variants of
-    their own.
+    main: the main task, ``"segmentation"`` or ``"disparity"``. classes: 7, as published, or 19, which is a variant of
+    its own and is not rendered.
     split: numbers of images; ``"2975/500"`` is published, where the reference and tuning sets are part of train. Three
     and four as in `mtlkit.data.nyuv2.load`; the default, a fifth held out for reference and tuning, is a choice.
     size, resident: as there.
@@ -75,5 +75,5 @@ def benchmark(classes: int = 7) -> Benchmark:
         fields=fields,
         size=(128, 256),
         split="2380/298/297/500",
-        stand_in=("streets" if classes == 7 else f"streets-{classes}", "street"),
+        stand_in=("streets", "street") if classes == 7 else None,
     )

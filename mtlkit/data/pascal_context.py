@@ -26,14 +26,14 @@ from mtlkit.errors import MtlkitError
 
 URL = "https://data.vision.ee.ethz.ch/kmaninis/share/MTL/PASCAL_MT.tgz"
 FIELDS = (
-    Field("label", "segmentation", np.uint8, classes=21, ignore=255),
-    Field("parts", "parts", np.uint8, classes=7, ignore=255),
+    Field("semseg", "segmentation", np.uint8, classes=21, ignore=255),
+    Field("human_parts", "human_parts", np.uint8, classes=7, ignore=255),
     Field("saliency", "saliency", np.uint8, classes=2, ignore=255, outputs=1),
     Field("normal", "normals", np.float16, channels=3),
 )
 FILES = {
-    "label": ("semseg/VOC12/{}.png", "semseg/pascal-context/{}.png", "semseg/{}.png"),
-    "parts": ("human_parts/{}.mat", "human_parts/{}.png"),
+    "semseg": ("semseg/VOC12/{}.png", "semseg/pascal-context/{}.png", "semseg/{}.png"),
+    "human_parts": ("human_parts/{}.mat", "human_parts/{}.png"),
     "saliency": ("sal_distill/{}.png",),
     "normal": ("normals_distill/{}.png",),
 }
@@ -72,7 +72,7 @@ def load(
     source: ``"real"``; ``"builtin"``, rendered photographs; ``"auto"``, real where it is found, else these, which a
     line on stderr says. Real data lie in ``PASCAL_MT`` below ``data_root`` and are converted once, into ``prepared``
     beside it: 3 MB an image at 512 x 512.
-    main: the main task, ``"segmentation"``, ``"parts"``, ``"saliency"`` or ``"normals"``.
+    main: the main task, ``"segmentation"``, ``"human_parts"``, ``"saliency"`` or ``"normals"``.
     split: numbers of images, as in `mtlkit.data.nyuv2.load`; ``"0/0"`` trains and tests on all, as published. The
     default, 500 images each held out for reference and tuning, is a choice. Rendered scenes need numbers.
     size, resident: as there.
@@ -128,11 +128,11 @@ def _item(root: Path, name: str, there: set[str]) -> Item:
 def _read(item: Item) -> dict[str, np.ndarray]:
     image = stored.read(item["image"])
     nothing = np.full(image.shape[:2], 255, np.uint8)
-    arrays = {"image": image, "label": nothing, "parts": nothing, "saliency": nothing, "normal": np.zeros(image.shape)}
+    arrays = {"image": image} | {name: nothing for name in FILES} | {"normal": np.zeros(image.shape)}
     for name in FILES.keys() & item.keys():
         path = item[name]
-        array = _person_parts(path) if path.suffix == ".mat" else stored.read(path)
-        if name == "parts" and not ((array > 0) & (array < 255)).any():
+        array = _person_parts(path, image.shape[:2]) if path.suffix == ".mat" else stored.read(path)
+        if name == "human_parts" and not ((array > 0) & (array < 255)).any():
             array = np.full_like(array, 255)
         if name == "saliency":
             array = np.where(array > 127, 1, 0)
@@ -144,13 +144,13 @@ def _read(item: Item) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _person_parts(path: Path) -> np.ndarray:
+def _person_parts(path: Path, size: stored.Size) -> np.ndarray:
     """Parts of all persons of an annotation, (H, W), 0 elsewhere."""
     from scipy.io import loadmat
 
+    label = np.zeros(size, np.uint8)
     try:
         objects = np.atleast_1d(loadmat(path, squeeze_me=True, struct_as_record=False)["anno"].objects)
-        label = np.zeros(objects[0].mask.shape, np.uint8)
         for person in (one for one in objects if getattr(one, "class") == "person"):
             for part in np.atleast_1d(person.parts):
                 label[part.mask > 0] = PARTS[part.part_name]

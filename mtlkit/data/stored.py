@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -88,7 +88,7 @@ class Field:
         return (np.moveaxis(array, -1, 0) if self.channels else array).astype(self.dtype)
 
     def present(self, array: np.ndarray) -> bool:
-        """Whether any pixel of a stored map has a label."""
+        """Whether any pixel of a stored map has a label or a value."""
         return bool((array != (self.ignore if self.classes else 0)).any())
 
 
@@ -114,14 +114,16 @@ class Source:
     files: Sequence[Path]
     derive: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = dict
 
-    def row(self, item: Item, size: Size) -> tuple[dict[str, np.ndarray], str]:
-        """One image and its maps as stored, and the checksum of what was read."""
-        read = self.read(item)
-        arrays = self.derive(read)
-        fields = (IMAGE, *self.fields)
-        for field in fields:
-            field.check(arrays[field.name], arrays["image"].shape[:2], item.get(field.name, item["image"]))
-        return {field.name: field.fit(arrays[field.name], size) for field in fields}, checksum(*read.values())
+    def rows(self, split: str, size: Size, digest: "hashlib._Hash") -> Iterator[dict[str, np.ndarray]]:
+        """Every image and its maps as stored, and ``present`` (T,); what is read goes into the digest."""
+        for item in self.items[split]:
+            found = self.read(item)
+            digest.update(checksum(*found.values()).encode())
+            arrays, row = self.derive(found), {}
+            for field in (IMAGE, *self.fields):
+                field.check(arrays[field.name], arrays["image"].shape[:2], item.get(field.name, item["image"]))
+                row[field.name] = field.fit(arrays[field.name], size)
+            yield row | {"present": np.array([field.present(row[field.name]) for field in self.fields], np.uint8)}
 
     def fingerprint(self) -> str:
         """16 hex digits of the names, sizes and times of all files: a change shows without reading them."""
@@ -184,8 +186,8 @@ class Stored:
 
     def join(self, other: "Stored") -> "Stored":
         """This set followed by ``other``; both are cut from the same maps."""
-        if any(other.maps.get(name) is not values for name, values in self.maps.items()):
-            raise MtlkitError("the two sets are not cut from the same maps, so they cannot be joined.")
+        if self.targets != other.targets or any(other.maps[name] is not self.maps[name] for name in self.maps):
+            raise MtlkitError("the two sets are not cut from the same maps for the same tasks: they cannot be joined.")
         along = {name: torch.cat((getattr(self, name), getattr(other, name)), -1)
                  for name in ("rows", "groups", "flipped", "mass")}  # fmt: skip
         return replace(self, **along)
@@ -209,9 +211,9 @@ def prepare(source: Source, size: Size, folder: Path) -> Path:
     It is written whole or not at all; of several processes that want it one writes and the others wait.
     Raises `MtlkitError` for a fault in the source, which it names, and where the writing fails.
     """
-    target = folder / f"{source.variant}-{size[0]}x{size[1]}-{source.fingerprint()}"
-    part = folder / f".{target.name}.part"
     try:
+        target = folder / f"{source.variant}-{size[0]}x{size[1]}-{source.fingerprint()}"
+        part = folder / f".{target.name}.part"
         with _alone(folder / f".{target.name}.lock"):
             if not target.is_dir():
                 count = sum(map(len, source.items.values()))
@@ -223,7 +225,7 @@ def prepare(source: Source, size: Size, folder: Path) -> Path:
                 finally:
                     shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
-        raise MtlkitError(f"{target} could not be written: {error}.") from error
+        raise MtlkitError(f"{source.variant} could not be prepared in {folder}: {error}.") from error
     return target
 
 
@@ -237,27 +239,21 @@ def _alone(lock: Path) -> Iterator[None]:
 
 
 def _write(source: Source, size: Size, folder: Path) -> None:
-    digest, fields = hashlib.sha256(), (IMAGE, *source.fields)
+    digest = hashlib.sha256()
     for split, items in source.items.items():
         (folder / split).mkdir(parents=True)
-        present = np.zeros((len(items), len(source.fields)), np.uint8)
         with ExitStack() as stack:
-            files = {}
-            for field in fields:
-                files[field.name] = stack.enter_context((folder / split / f"{field.name}.npy").open("wb"))
-                shape = (len(items), *([field.channels] if field.channels else []), *size)
-                head = {"descr": np.dtype(field.dtype).str, "fortran_order": False, "shape": shape}
-                np.lib.format.write_array_header_1_0(files[field.name], head)
-            for k, item in enumerate(items):
-                row, found = source.row(item, size)
-                digest.update(found.encode())
+            files: dict[str, BinaryIO] = {}
+            for row in source.rows(split, size, digest):
                 for name, array in row.items():
+                    if name not in files:
+                        files[name] = stack.enter_context((folder / split / f"{name}.npy").open("wb"))
+                        head = {"descr": array.dtype.str, "fortran_order": False, "shape": (len(items), *array.shape)}
+                        np.lib.format.write_array_header_1_0(files[name], head)
                     files[name].write(array.tobytes())  # through a memory map, a full disk would kill the process
-                present[k] = [field.present(row[field.name]) for field in source.fields]
-        np.save(folder / split / "present.npy", present)
     meta = {"version": VERSION, "variant": source.variant, "checksum": digest.hexdigest()[:16], "size": size,
             "sizes": {split: len(items) for split, items in source.items.items()},
-            "fields": [field.name for field in fields]}  # fmt: skip
+            "fields": ["image", *(field.name for field in source.fields), "present"]}  # fmt: skip
     (folder / "meta.json").write_text(json.dumps(meta, indent=1))
 
 
@@ -268,10 +264,19 @@ def open_prepared(folder: Path) -> Maps:
         with warnings.catch_warnings():  # that the arrays cannot be written to, as they should not be
             warnings.simplefilter("ignore")
             of = {split: {name: torch.from_numpy(np.load(folder / split / f"{name}.npy", mmap_mode="r"))
-                          for name in (*meta["fields"], "present")} for split in meta["sizes"]}  # fmt: skip
+                          for name in meta["fields"]} for split in meta["sizes"]}  # fmt: skip
         return Maps(meta["variant"], meta["checksum"], of)
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise MtlkitError(f"{folder} is damaged ({error}): delete it, and it is prepared again.") from error
+
+
+def in_memory(source: Source, size: Size) -> Maps:
+    """The maps of a source that is not worth a place on disk."""
+    digest, of = hashlib.sha256(), {}
+    for split in source.items:
+        rows = list(source.rows(split, size, digest))
+        of[split] = {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
+    return Maps(source.variant, digest.hexdigest()[:16], of)
 
 
 def read(path: Path) -> np.ndarray:
@@ -299,7 +304,7 @@ def walk(files: Mapping[str, tuple[Path, str]]) -> list[Item]:
         missing = [one for one in every or ["*"] if one not in names[name]]
         if missing:
             raise MtlkitError(f"{folder / missing[0]}{suffix} is missing; expected is one file per image for each of "
-                              f"{', '.join(files)} ({len(missing)} of {len(every)} are missing).")  # fmt: skip
+                              f"{', '.join(files)}.")  # fmt: skip
     return [{name: folder / f"{one}{suffix}" for name, (folder, suffix) in files.items()} for one in every]
 
 
@@ -318,9 +323,14 @@ def mtan(root: Path, variant: str, fields: tuple[Field, ...]) -> Source | None:
         found = {name: read(path) for name, path in item.items()}
         if not ((found["image"] >= 0) & (found["image"] <= 1)).all():
             raise MtlkitError(f"{item['image']} leaves [0, 1]; expected is an image in fractions.")
-        return found | {"image": (found["image"] * 255).round().astype(np.uint8)}
+        return found | {"image": eight_bits(found["image"])}
 
     return Source(variant, fields, items, arrays, every_file(items))
+
+
+def eight_bits(image: np.ndarray) -> np.ndarray:
+    """Colours in [0, 1] as uint8."""
+    return (image * 255).round().astype(np.uint8)
 
 
 def every_file(items: Mapping[str, list[Item]]) -> list[Path]:
@@ -334,7 +344,8 @@ class Benchmark:
 
     name: of the data set; title: as people call it. expected: the layouts that ``find`` knows, in words.
     find: ``find(root) -> Source``, None where there is nothing; variants: what it may find, the first first.
-    size: (H, W) of the benchmark. split: the default one. stand_in: variant and scene of what is rendered instead.
+    size: (H, W) of the benchmark. split: the default one.
+    stand_in: variant and scene of what `mtlkit.data.rooms` renders instead; None where it does not.
     """
 
     name: str
@@ -347,7 +358,7 @@ class Benchmark:
     fields: tuple[Field, ...]
     size: Size
     split: str
-    stand_in: tuple[str, str]
+    stand_in: tuple[str, str] | None
 
     def load(self, seed: int, *, source: str, data_root: str, main: str, split: str, size: str,
              resident: int) -> Dataset:  # fmt: skip
@@ -359,19 +370,21 @@ class Benchmark:
         counts = self._counts(split or self.split)
         root = paths.data_root(data_root)
         maps = None if source == "builtin" else self._at_hand(root, pixels)
-        if maps is None and source == "real":
+        origin = "drawn from the images in their order, not by published lists"
+        if maps is None and (source == "real" or self.stand_in is None):
             raise self._missing(root)
         if maps is None:
             if source == "auto":
                 print(f"NOTE: {self.title} is not below {root}: using RENDERED scenes as a stand-in (source: auto). "
                       f"`{self._command}` converts the real data.", file=sys.stderr)  # fmt: skip
-            maps = self._rendered(counts, pixels, seed)
-        rows, told = cut(counts, {part: len(of["image"]) for part, of in maps.of.items()}, seed, self.title)
+            maps, origin = self._rendered(counts, pixels, seed), "rendered, test the same for every seed"
+        at_hand = {part: len(of["image"]) for part, of in maps.of.items()}
+        rows, told = cut(counts, at_hand, seed, self.title)
         order = [tasks[main], *(field for field in self.fields if field.task != main)]
         targets = {field.name: self.fields.index(field) for field in order}
         splits = {name: Stored.of(maps.of["test" if name == "test" else "train"], at, targets, resident)
                   for name, at in rows.items()}  # fmt: skip
-        facts = {"sizes": sizes(**splits), "split": told, "size": f"{pixels[0]}x{pixels[1]}", "block": None,
+        facts = {"sizes": sizes(**splits), "split": f"{told}; {origin}", "size": f"{pixels[0]}x{pixels[1]}", "block": None,
                  "outputs": {field.task: field.outputs or field.classes or field.channels for field in order},
                  "wrong_main_labels": 0, "noise": "none"}  # fmt: skip
         return Dataset(self.name, maps.variant, maps.checksum, [field.task for field in order], "dense", **splits,
@@ -413,7 +426,8 @@ class Benchmark:
     def _missing(self, root: Path) -> MtlkitError:
         return MtlkitError(f"{self.title} is not below {root} (parameter data_root or environment variable "
                            f"MTLKIT_DATA): expected is {self.expected}; it comes from {self.url}, `{self._command}` "
-                           "converts it, and source: builtin does without.")  # fmt: skip
+                           f"converts it, and source: builtin {'does without' if self.stand_in else 'has none such'}."
+                           )  # fmt: skip
 
     def _prepared(self, root: Path, variant: str, size: Size) -> list[Path]:
         """Sets that were prepared from any source of a variant, the latest first."""
@@ -433,16 +447,20 @@ class Benchmark:
         from mtlkit.data import rooms
 
         if min(counts) < 1:
-            raise MtlkitError("split has a 0, which stands for all images left, but of rendered scenes there is no end; "
+            raise MtlkitError("split has a 0, which stands for all images left, but rendered scenes have no end; "
                               "expected are numbers from 1.")  # fmt: skip
         variant, scene = self.stand_in
-        of = {}
-        for part, count, number in (("train", sum(counts[:-1]), 2 * seed + 1), ("test", counts[-1], 0)):
-            arrays = rooms.render(count, seed=number, height=size[0], width=size[1], scene=scene)
-            of[part] = {field.name: torch.from_numpy(np.asarray(arrays[field.name.split("_")[0]], field.dtype))
-                        for field in (IMAGE, *self.fields)}  # fmt: skip
-            of[part]["present"] = torch.ones(count, len(self.fields), dtype=torch.uint8)
-        return Maps(variant, checksum(*(values for part in of.values() for values in part.values())), of)
+
+        def read(item: Item) -> dict[str, np.ndarray]:
+            arrays = rooms.render_one(item["index"], seed=item["seed"], height=size[0], width=size[1], scene=scene,
+                                      split=item["split"])  # fmt: skip
+            named = {field.name: arrays[field.name.removesuffix("_7")] for field in self.fields}
+            return {"image": eight_bits(arrays["image"])} | named
+
+        asked = {"train": (sum(counts[:-1]), seed), "test": (counts[-1], 0)}
+        items = {split: [{"image": f"scene {k}", "index": k, "seed": number, "split": split} for k in range(count)]
+                 for split, (count, number) in asked.items()}  # fmt: skip
+        return in_memory(Source(variant, self.fields, items, read, []), size)
 
     def _pixels(self, size: str) -> Size:
         found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", size or "{}x{}".format(*self.size))
@@ -466,12 +484,12 @@ def folder_of(root: Path) -> Path:
 
 
 def cut(counts: Sequence[int], at_hand: Mapping[str, int], seed: int, title: str) -> tuple[dict[str, Tensor], str]:
-    """Rows of the four sets, in order, and how they were drawn, in words.
+    """Rows of the four sets, in order, and how they overlap, in words.
 
-    counts: train/test, train/reference/test or train/reference/tuning/test, as they are published; 0 is all that is
-    left. at_hand: images in train and test, of which all but the test set are drawn from train.
-    The tuning and test sets are the same for every seed. With three numbers the tuning set is the reference set; with
-    two they are a fifth each of the train set, and not held out from it.
+    counts: train/test, train/reference/test or train/reference/tuning/test; 0 is all that is left. at_hand: images in
+    train and test; all but the test set are drawn from train. With four numbers the sets are disjoint and the tuning
+    set is the same for every seed, as the test set always is; with three the tuning set is the reference set; with two
+    they are a fifth each of the train set, and not held out from it.
     Raises `MtlkitError` where there are not so many images.
     """
     *inner, test = counts
@@ -481,19 +499,18 @@ def cut(counts: Sequence[int], at_hand: Mapping[str, int], seed: int, title: str
         raise MtlkitError(f"split is {'/'.join(map(str, counts))}, but {title} has {at_hand['train']} images for "
                           f"train, reference and tuning, and {at_hand['test']} for test.")  # fmt: skip
     first, *held_out = inner
-    drawn = f"train and reference drawn by the seed from {at_hand['train']} images, not by published lists"
     fixed = torch.randperm(at_hand["train"], generator=generator(0, "tuning images"))
     tuning, rest = fixed.tensor_split([held_out[1] if len(held_out) == 2 else 0])
     mine = rest[torch.randperm(len(rest), generator=generator(seed, "split"))]
     train, reference = mine[:first], mine[first:][: sum(held_out[:1])]
     if len(held_out) == 2:
-        told = f"{drawn}; tuning the same for every seed"
+        told = "disjoint"
     elif held_out:
-        tuning, told = reference, f"{drawn}; tuning is the reference set, as there is no other"
+        tuning, told = reference, "tuning is the reference set"
     else:
         fifth = max(1, first // 5)
         reference, tuning = train[:fifth], train[-fifth:]
-        told = "reference and tuning are a fifth each of train, not held out from it"
+        told = "reference and tuning are part of train, a fifth each"
     tested = torch.randperm(at_hand["test"], generator=generator(0, "test images"))[:test]
     rows = {"train": train, "reference": reference, "tuning": tuning, "test": tested}
     return {name: at.sort().values for name, at in rows.items()}, told

@@ -65,16 +65,16 @@ def test_planes_are_exact(normal, distance):
 def test_planes_of_eight_bits(normal, distance):
     depth, expected = plane(normal, distance)
     found = error(eight_bits(depth), expected)
-    assert found.mean() < 3 and np.percentile(found, 95) < 8
+    assert found.mean() < 6 and np.median(found) < 3.1
 
 
-def test_a_slight_slope_is_lost_in_eight_bits_and_no_more_than_that():
-    depth, expected = plane((0.1, 0, 1), 3)  # 5.7 degrees
-    assert error(eight_bits(depth), expected).mean() < 5.7
+def test_a_slight_slope_is_lost_in_eight_bits():
+    depth, expected = plane((0.1, 0, 1), 3)
+    assert np.median(error(eight_bits(depth), expected)) == pytest.approx(5.7, abs=0.1), "its lean"
 
 
 @pytest.mark.parametrize(
-    ("centre", "radius", "exact", "rounded"), [((0, 0, 3), 1.0, 1, 2.5), ((0.3, 0.2, 2), 0.5, 2, 4)]
+    ("centre", "radius", "exact", "rounded"), [((0, 0, 3), 1.0, 0.6, 3), ((0.3, 0.2, 2), 0.5, 1, 5)]
 )
 def test_spheres(centre, radius, exact, rounded):
     depth, expected = sphere(centre, radius)

@@ -4,6 +4,7 @@ import json
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -38,8 +39,8 @@ def maps(seed: int, size: tuple[int, int] = SIZE, classes: int = 5) -> dict[str,
 
 
 def write_mtan(root: Path, names: dict[str, str], train: int = 12, test: int = 5, size: tuple[int, int] = SIZE) -> None:
-    """mtan's layout: folders by field of `maps`, such as ``{"label": "label_7"}``; image k of train is `maps(k)`, that of
-    test `maps(100 + k)`."""
+    """mtan's layout: folders by field of `maps`, such as ``{"label": "label_7"}``; image k of train is `maps(k)`, that
+    of test `maps(100 + k)`."""
     for split, first, count in (("train", 0, train), ("val", 100, test)):
         for k in range(count):
             arrays = maps(first + k, size)
@@ -112,6 +113,9 @@ def test_a_set_is_prepared_once_until_its_source_changes(source, tmp_path, capsy
     assert stored.prepare(source, (3, 4), tmp_path) != folder
     source.files[0].write_text("others")
     assert stored.prepare(source, SIZE, tmp_path) != folder
+    source.files[0].unlink()
+    with pytest.raises(MtlkitError, match=r"^made-up could not be prepared in .*No such file.*source'\.$"):
+        stored.prepare(source, SIZE, tmp_path)
 
 
 def test_the_checksum_is_that_of_the_source_whatever_the_size_and_what_is_derived(source, tmp_path):
@@ -173,7 +177,7 @@ def test_of_two_that_prepare_at_once_one_writes(source, tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(source, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(MtlkitError, match=r"made-up-6x8-\w+ could not be written: .*\.$"):
+    with pytest.raises(MtlkitError, match=r"^made-up could not be prepared in .*file: .*\.$"):
         stored.prepare(source, SIZE, tmp_path / "file")
 
 
@@ -244,9 +248,10 @@ def test_join_appends_samples_of_the_same_maps(prepared):
     joined = first.join(second)
     assert len(joined) == 3 and joined.flipped[0].tolist() == [False, False, True]
     assert same(joined.take(torch.arange(3)), first.take(torch.arange(2)).join(second.take(torch.arange(1))))
-    other = Stored.of(prepared.of["test"], torch.tensor([0]), {"label": 0, "depth": 1, "normal": 2}, 0)
-    with pytest.raises(MtlkitError, match="not cut from the same maps"):
-        first.join(other)
+    others = Stored.of(prepared.of["test"], torch.tensor([0]), {"label": 0, "depth": 1, "normal": 2}, 0)
+    for other in (others, some(prepared, [5], {"depth": 1, "label": 0, "normal": 2})):
+        with pytest.raises(MtlkitError, match="not cut from the same maps"):
+            first.join(other)
 
 
 @pytest.mark.parametrize(
@@ -298,7 +303,7 @@ def test_files_are_read_by_number_and_a_missing_one_is_named(tmp_path):
         path = tmp_path / "train" / gone / "7.npy"
         whole = path.read_bytes()
         path.unlink()
-        with pytest.raises(MtlkitError, match=rf"{gone}/7\.npy is missing.*image, label \(1 of 12 are missing\)\.$"):
+        with pytest.raises(MtlkitError, match=rf"{gone}/7\.npy is missing.*for each of image, label\.$"):
             stored.walk(files)
         path.write_bytes(whole)
     with pytest.raises(MtlkitError, match=r"nowhere/\*\.png is missing"):
@@ -327,7 +332,7 @@ def test_four_numbers_are_four_disjoint_sets(seed, train, reference, tuning, tes
     assert all((values.diff() > 0).all() for values in rows.values()), "in the order of the source"
     other, _ = stored.cut((train, reference, tuning, test), AT_HAND, seed + 1, "X")
     assert torch.equal(rows["tuning"], other["tuning"]) and torch.equal(rows["test"], other["test"])
-    assert "tuning the same for every seed" in told
+    assert told == "disjoint"
 
 
 def test_a_seed_changes_train_and_reference():
@@ -340,11 +345,11 @@ def test_a_seed_changes_train_and_reference():
 def test_three_numbers_tune_on_the_reference_set_and_two_hold_nothing_out():
     rows, told = stored.cut((32, 8, 10), AT_HAND, 0, "X")
     assert sorted(torch.cat([rows["train"], rows["reference"]]).tolist()) == list(range(40))
-    assert torch.equal(rows["tuning"], rows["reference"]) and "tuning is the reference set" in told
+    assert torch.equal(rows["tuning"], rows["reference"]) and told == "tuning is the reference set"
     rows, told = stored.cut((40, 10), AT_HAND, 0, "X")
     inside = torch.cat([rows["reference"], rows["tuning"]])
     assert torch.equal(rows["train"], torch.arange(40)) and len(inside.unique()) == len(inside) == 16
-    assert "not held out" in told
+    assert told == "reference and tuning are part of train, a fifth each"
 
 
 def test_a_zero_is_all_that_is_left():
@@ -367,24 +372,24 @@ def test_more_images_than_there_are_is_an_error(counts):
 def test_rendered_scenes_stand_in(monkeypatch, tmp_path, capsys):
     asked = []
 
-    def render(count, *, seed, height, width, scene):
-        asked.append((count, seed, height, width, scene))
-        each = [maps(1000 * seed + k, (height, width)) for k in range(count)]
-        return {
-            name: np.stack([np.moveaxis(one[name], -1, 0) if one[name].ndim == 3 else one[name] for one in each])
-            for name in each[0]
-        }
+    def render_one(index, *, seed, height, width, scene, split):
+        asked.append((split, seed, scene))
+        arrays = maps(1000 * seed + 100 * (split == "test") + index, (height, width))
+        return arrays | {"image": arrays["image"] / 255}
 
-    monkeypatch.setattr("mtlkit.data.rooms", type("rooms", (), {"render": staticmethod(render)}), raising=False)
+    rooms = SimpleNamespace(render_one=render_one)
+    monkeypatch.setattr("mtlkit.data.rooms", rooms, raising=False)
     benchmark = Benchmark("made_up", "Made up", "nowhere", "none", "a folder", lambda root: None, ("made-up",), FIELDS,
                           SIZE, "4/2/2/3", ("scenes", "room"))  # fmt: skip
     options = {"data_root": str(tmp_path), "main": "depth", "split": "", "size": "", "resident": 0}
     data, other = (benchmark.load(seed, source="auto", **options) for seed in (0, 1))
     assert "Made up is not below" in capsys.readouterr().err
-    assert asked == [(8, 1, 6, 8, "room"), (3, 0, 6, 8, "room"), (8, 3, 6, 8, "room"), (3, 0, 6, 8, "room")]
+    assert asked == [(split, seed, "room") for run in (0, 1) for split, seed, count in
+                     (("train", run, 8), ("test", 0, 3)) for _ in range(count)]  # fmt: skip
     assert data.variant == "scenes" and data.kind == "dense" and data.task_names == ["depth", "segmentation", "normals"]
     assert data.facts["sizes"] == {"train": 4, "reference": 2, "tuning": 2, "test": 3}
     assert data.facts["outputs"] == {"depth": 1, "segmentation": 5, "normals": 3}
+    assert data.facts["split"] == "disjoint; rendered, test the same for every seed"
     json.dumps(data.facts)
     index = torch.arange(3)
     assert same(data.test.take(index), other.test.take(index))
@@ -393,8 +398,12 @@ def test_rendered_scenes_stand_in(monkeypatch, tmp_path, capsys):
     assert data.checksum != other.checksum and data.checksum == benchmark.load(0, source="builtin", **options).checksum
     with pytest.raises(MtlkitError, match="split has a 0"):
         benchmark.load(0, source="builtin", **(options | {"split": "0/2"}))
-    with pytest.raises(MtlkitError, match=r"Made up is not below .*expected is a folder; it comes from nowhere"):
+    missing = r"Made up is not below .*expected is a folder; it comes from nowhere.*builtin {}\.$"
+    with pytest.raises(MtlkitError, match=missing.format("does without")):
         benchmark.load(0, source="real", **options)
+    for source in ("auto", "builtin"):
+        with pytest.raises(MtlkitError, match=missing.format("has none such")):
+            replace(benchmark, stand_in=None).load(0, source=source, **options)
 
 
 @pytest.mark.parametrize(
