@@ -384,9 +384,9 @@ class Benchmark:
         targets = {field.name: self.fields.index(field) for field in order}
         splits = {name: Stored.of(maps.of["test" if name == "test" else "train"], at, targets, resident)
                   for name, at in rows.items()}  # fmt: skip
-        facts = {"sizes": sizes(**splits), "split": f"{told}; {origin}", "size": f"{pixels[0]}x{pixels[1]}", "block": None,
+        facts = {"sizes": sizes(**splits), "split": f"{told}; {origin}", "size": "{}x{}".format(*pixels),
                  "outputs": {field.task: field.outputs or field.classes or field.channels for field in order},
-                 "wrong_main_labels": 0, "noise": "none"}  # fmt: skip
+                 "block": None, "wrong_main_labels": 0, "noise": "none"}  # fmt: skip
         return Dataset(self.name, maps.variant, maps.checksum, [field.task for field in order], "dense", **splits,
                        facts=facts)  # fmt: skip
 

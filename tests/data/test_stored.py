@@ -155,24 +155,24 @@ def test_what_a_killed_process_left_is_replaced(source, tmp_path):
     assert len(stored.open_prepared(folder).of["train"]["image"]) == 6
 
 
-def test_of_two_that_prepare_at_once_one_writes(source, tmp_path):
-    reads, started = [], threading.Barrier(2)
+def test_of_two_that_prepare_at_once_one_writes_and_the_other_waits(source, tmp_path):
+    reads, folders = [], []
 
     def read(item):
         reads.append(item["seed"])
+        if len(reads) == 1:
+            second.start()
+            second.join(0.2)
+            assert second.is_alive()
         return source.read(item)
 
     def work():
-        started.wait()
         folders.append(stored.prepare(replace(source, read=read), SIZE, tmp_path / "prepared"))
 
-    folders: list[Path] = []
-    threads = [threading.Thread(target=work) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(reads) == list(range(9)) and len(folders) == 2 and folders[0] == folders[1]
+    second = threading.Thread(target=work)
+    work()
+    second.join()
+    assert reads == list(range(9)) and len(folders) == 2 and folders[0] == folders[1]
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(source, tmp_path):
