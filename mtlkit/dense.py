@@ -62,8 +62,8 @@ def make(data: str, name: str, outputs: int, *, averaging: str = "pixels") -> Ta
 
 
 def constant_metrics(data: Dataset, *, averaging: str = "pixels", batch: int = 8) -> dict[str, dict[str, float]]:
-    """Test metrics by task of answers that see no image: the most frequent class of the training set, its median
-    measurement, its mean normal. What a network has learnt is beyond these."""
+    """Test metrics by task of answers that see no image: the training set's class shares, its median measurement, its
+    mean normal. What a network has learnt is beyond these."""
     order = torch.arange(len(data.train))
     targets = [torch.cat(parts) for parts in zip(*(data.train.take(some).targets for some in order.split(batch)),
                                                  strict=True)]  # fmt: skip
@@ -76,8 +76,8 @@ def constant_metrics(data: Dataset, *, averaging: str = "pixels", batch: int = 8
         elif seen.is_floating_point():
             answer[0] = seen[seen > 0].median()
         else:
-            counts = torch.bincount(seen[(seen >= 0) & (seen != 255)], minlength=2)
-            answer[counts.argmax() if outputs > 1 else 0] = 1.0 if outputs > 1 or counts[1] > counts[0] else -1.0
+            shares = torch.bincount(seen[(seen >= 0) & (seen != 255)], minlength=max(outputs, 2)).clamp_min(1).log()
+            answer = shares if outputs > 1 else (shares[1] - shares[0])[None]
         meter = task.meter()
         for some in torch.arange(len(data.test)).split(batch):
             target = data.test.take(some).targets[t]

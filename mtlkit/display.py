@@ -19,11 +19,16 @@ if TYPE_CHECKING:
 def facts(data: Dataset, network: nn.Module) -> None:
     """Print what a run is about; the same on every machine."""
     sizes = ", ".join(f"{size} {name}" for name, size in data.facts["sizes"].items())
-    shared = sum(parameter.numel() for parameter in network.shared_parameters())
-    total = sum(parameter.numel() for parameter in network.parameters())
     print(f"data: {data.variant}; {sizes}")
     print(f"tasks: {', '.join(data.task_names)} (the first is the main one)")
     print(f"noise: {data.facts['noise']}; {data.facts['wrong_main_labels']} wrong main labels in training")
+    parameters(network)
+
+
+def parameters(network: nn.Module) -> None:
+    """Print how large a network is."""
+    shared = sum(parameter.numel() for parameter in network.shared_parameters())
+    total = sum(parameter.numel() for parameter in network.parameters())
     print(f"network: {total:,} parameters, {shared:,} of them shared")
 
 

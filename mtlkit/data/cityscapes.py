@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from mtlkit.data import stored
+from mtlkit.data import sources
 from mtlkit.data.base import Dataset
-from mtlkit.data.stored import Benchmark, Field
+from mtlkit.data.benchmark import Benchmark
+from mtlkit.data.sources import Field
+from mtlkit.data.stored import RESIDENT
 from mtlkit.errors import MtlkitError
 
 CLASSES = (7, 19)
@@ -23,7 +25,10 @@ def load(
     classes: int = 7,
     split: str = "2380/298/297/500",
     size: str = "128x256",
-    resident: int = stored.RESIDENT,
+    augment: bool = False,
+    noise: float = 0.0,
+    noisy_tasks: str = "main",
+    resident: int = RESIDENT,
 ) -> Dataset:
     """Images (3, H, W) with labels (H, W) 0..classes-1 or -1, and disparity (1, H, W), normalised, 0 where there is
     none.
@@ -35,10 +40,11 @@ def load(
     its own and is not rendered.
     split: numbers of images; ``"2975/500"`` is published, where the reference and tuning sets are part of train. Three
     and four as in `mtlkit.data.nyuv2.load`; the default, a fifth held out for reference and tuning, is a choice.
-    size, resident: as there.
+    augment, size, noise, noisy_tasks, resident: as there.
     Raises `MtlkitError` for a setting outside these and for missing or damaged files.
     """
     return benchmark(classes).load(seed, source=source, data_root=data_root, main=main, split=split, size=size,
+                                   augment=augment, noise=noise, noisy_tasks=noisy_tasks,
                                    resident=resident)  # fmt: skip
 
 
@@ -70,7 +76,7 @@ def benchmark(classes: int = 7) -> Benchmark:
         url="https://www.cityscapes-dataset.com",
         licence="of the authors, for research alone",
         expected=f"cityscapes/{{train,val}}/{{image,label_{classes},depth}}/<k>.npy (mtan's archive)",
-        find=lambda root: stored.mtan(root / "cityscapes", variant, fields),
+        find=lambda root: sources.mtan(root / "cityscapes", variant, fields),
         variants=(variant,),
         fields=fields,
         size=(128, 256),

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from mtlkit.data import normals, stored
+from mtlkit.data import normals, sources
 from mtlkit.data.base import Dataset
-from mtlkit.data.stored import Benchmark, Field, Item, Source
+from mtlkit.data.benchmark import Benchmark
+from mtlkit.data.sources import Field, Item, Source
+from mtlkit.data.stored import RESIDENT
 from mtlkit.errors import MtlkitError
 
 URL = "https://cs.nyu.edu/~silberman/datasets/nyu_depth_v2.html"
@@ -36,7 +38,10 @@ def load(
     main: str = "segmentation",
     split: str = "636/80/79/654",
     size: str = "288x384",
-    resident: int = stored.RESIDENT,
+    augment: bool = False,
+    noise: float = 0.0,
+    noisy_tasks: str = "main",
+    resident: int = RESIDENT,
 ) -> Dataset:
     """Images (3, H, W) with labels (H, W) 0..12 or -1, depth (1, H, W) in metres or 0, normals (3, H, W) or 0.
 
@@ -49,11 +54,14 @@ def load(
     sets. Others go as well, such as ``"40/10/10/20"``; 0 is all that is left. The published lists of 636 and 159 images
     are not at hand: both are drawn by the seed from the official order, in which neighbours are often of one scene.
     size: height x width; smaller ones for quick runs, labels, depth and normals then by the nearest pixel.
+    augment: random scale and crop, and flips, of training and reference batches.
+    noise: share in [0, 1] of the training images that get the labels of another image, other ones for each of
+    ``noisy_tasks``: ``"main"``, ``"auxiliary"`` or ``"all"``.
     resident: bytes that each set may take on the device; larger ones are read from disk.
     Raises `MtlkitError` for a setting outside these and for missing or damaged files.
     """
     return BENCHMARK.load(seed, source=source, data_root=data_root, main=main, split=split, size=size,
-                          resident=resident)  # fmt: skip
+                          augment=augment, noise=noise, noisy_tasks=noisy_tasks, resident=resident)  # fmt: skip
 
 
 def prepare(data_root: str = "") -> Path:
@@ -72,7 +80,7 @@ def status(data_root: str = "") -> dict[str, Any]:
 def _find(root: Path) -> Source | None:
     """mtan's archives, else the MATLAB file, else JPEG images."""
     folder = root / "nyuv2"
-    return stored.mtan(folder, "nyuv2-mtan", FIELDS) or _official(folder) or _jpeg(folder)
+    return sources.mtan(folder, "nyuv2-mtan", FIELDS) or _official(folder) or _jpeg(folder)
 
 
 def _with_normals(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -84,17 +92,17 @@ def _jpeg(folder: Path) -> Source | None:
     if not any((folder / "train" / "image").glob("*.jpg")):
         return None
     suffixes = {"image": ".jpg", "label": ".png", "depth": ".png"}
-    items = {split: stored.walk({name: (folder / split / name, suffix) for name, suffix in suffixes.items()})
+    items = {split: sources.walk({name: (folder / split / name, suffix) for name, suffix in suffixes.items()})
              for split in ("train", "test")}  # fmt: skip
 
     def read(item: Item) -> dict[str, np.ndarray]:
-        image, label, depth = (stored.read(item[name]) for name in suffixes)
+        image, label, depth = (sources.read(item[name]) for name in suffixes)
         if depth.dtype != np.uint8:
             raise MtlkitError(f"{item['depth']} holds {depth.dtype}; expected is depth of 8 bits, 255 being 10 m.")
         label = np.where(label == 255, -1, label.astype(np.int16))
         return {"image": image, "label": label, "depth": depth[..., None].astype(np.float32) * np.float32(JPEG_DEPTH)}
 
-    return Source("nyuv2-jpeg", FIELDS, items, read, stored.every_file(items), _with_normals)
+    return Source("nyuv2-jpeg", FIELDS, items, read, sources.every_file(items), _with_normals)
 
 
 def _official(folder: Path) -> Source | None:

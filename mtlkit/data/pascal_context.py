@@ -19,9 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from mtlkit.data import stored
+from mtlkit.data import sources
+from mtlkit.data.augment import rotate_scale_and_flip
 from mtlkit.data.base import Dataset
-from mtlkit.data.stored import Benchmark, Field, Item, Source
+from mtlkit.data.benchmark import Benchmark
+from mtlkit.data.sources import Field, Item, Source
+from mtlkit.data.stored import RESIDENT
 from mtlkit.errors import MtlkitError
 
 URL = "https://data.vision.ee.ethz.ch/kmaninis/share/MTL/PASCAL_MT.tgz"
@@ -64,7 +67,10 @@ def load(
     main: str = "segmentation",
     split: str = "0/500/500/0",
     size: str = "512x512",
-    resident: int = stored.RESIDENT,
+    augment: bool = False,
+    noise: float = 0.0,
+    noisy_tasks: str = "main",
+    resident: int = RESIDENT,
 ) -> Dataset:
     """Images (3, H, W) with labels (H, W) 0..20, parts (H, W) 0..6 and saliency (H, W) 0 or 1, all three 255 where
     there is none, and normals (3, H, W), 0 where there is none. The mass of a sample without a label is 0.
@@ -75,11 +81,11 @@ def load(
     main: the main task, ``"segmentation"``, ``"human_parts"``, ``"saliency"`` or ``"normals"``.
     split: numbers of images, as in `mtlkit.data.nyuv2.load`; ``"0/0"`` trains and tests on all, as published. The
     default, 500 images each held out for reference and tuning, is a choice. Rendered scenes need numbers.
-    size, resident: as there.
+    augment: random rotation, scale and flips. size, noise, noisy_tasks, resident: as there.
     Raises `MtlkitError` for a setting outside these and for missing or damaged files.
     """
     return BENCHMARK.load(seed, source=source, data_root=data_root, main=main, split=split, size=size,
-                          resident=resident)  # fmt: skip
+                          augment=augment, noise=noise, noisy_tasks=noisy_tasks, resident=resident)  # fmt: skip
 
 
 def prepare(data_root: str = "") -> Path:
@@ -104,7 +110,7 @@ def _find(root: Path) -> Source | None:
     for field, options in FILES.items():
         if not any(field in item for part in items.values() for item in part):
             raise MtlkitError(f"{root / options[0].format('*')} is missing: there is no file for {field}.")
-    files = [*(root / path for path in LISTS.values()), *stored.every_file(items)]
+    files = [*(root / path for path in LISTS.values()), *sources.every_file(items)]
     return Source("pascal-context", FIELDS, items, _read, files)
 
 
@@ -126,12 +132,12 @@ def _item(root: Path, name: str, there: set[str]) -> Item:
 
 
 def _read(item: Item) -> dict[str, np.ndarray]:
-    image = stored.read(item["image"])
+    image = sources.read(item["image"])
     nothing = np.full(image.shape[:2], 255, np.uint8)
     arrays = {"image": image} | {name: nothing for name in FILES} | {"normal": np.zeros(image.shape)}
     for name in FILES.keys() & item.keys():
         path = item[name]
-        array = _person_parts(path, image.shape[:2]) if path.suffix == ".mat" else stored.read(path)
+        array = _person_parts(path, image.shape[:2]) if path.suffix == ".mat" else sources.read(path)
         if name == "human_parts" and not ((array > 0) & (array < 255)).any():
             array = np.full_like(array, 255)
         if name == "saliency":
@@ -144,7 +150,7 @@ def _read(item: Item) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _person_parts(path: Path, size: stored.Size) -> np.ndarray:
+def _person_parts(path: Path, size: sources.Size) -> np.ndarray:
     """Parts of all persons of an annotation, (H, W), 0 elsewhere."""
     from scipy.io import loadmat
 
@@ -172,4 +178,5 @@ BENCHMARK = Benchmark(
     size=(512, 512),
     split="0/500/500/0",
     stand_in=("photos", "photo"),
+    augment=rotate_scale_and_flip,
 )

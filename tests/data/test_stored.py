@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtlkit import paths
-from mtlkit.data import stored
-from mtlkit.data.stored import IMAGE, Benchmark, Field, Source, Stored
+from mtlkit.data import benchmark, sources, stored
+from mtlkit.data.benchmark import Benchmark
+from mtlkit.data.sources import IMAGE, Field, Source
+from mtlkit.data.stored import Stored
 from mtlkit.errors import MtlkitError
 
 LABEL = Field("label", "segmentation", np.int8, classes=5)
@@ -70,6 +72,9 @@ def source(tmp_path) -> Source:
 @pytest.fixture
 def prepared(source, tmp_path) -> stored.Maps:
     return stored.open_prepared(stored.prepare(source, SIZE, tmp_path / "prepared"))
+
+
+PLAIN = {"augment": False, "noise": 0.0, "noisy_tasks": "main", "resident": 0}
 
 
 def some(prepared: stored.Maps, rows: list[int], targets: dict[str, int] | None = None, **options) -> Stored:
@@ -184,10 +189,10 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(source, tmp_path):
 def test_a_read_only_data_root_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "ROOT", tmp_path / "repository")
     (tmp_path / "root").mkdir()
-    assert stored.folder_of(tmp_path / "root") == tmp_path / "root" / "prepared"
+    assert benchmark.folder_of(tmp_path / "root") == tmp_path / "root" / "prepared"
     (tmp_path / "root").chmod(0o555)
     elsewhere = tmp_path / "repository" / "data" / "prepared"
-    assert stored.folder_of(tmp_path / "root") == stored.folder_of(tmp_path / "nowhere") == elsewhere
+    assert benchmark.folder_of(tmp_path / "root") == benchmark.folder_of(tmp_path / "nowhere") == elsewhere
 
 
 @pytest.mark.parametrize("harm", ["cut", "remove", "no meta", "no json"])
@@ -240,6 +245,24 @@ def test_everything_moves_to_the_device(prepared, resident):
     if not resident:
         batch = moved.take(torch.tensor([1]))
         assert {t.device.type for t in (batch.inputs, *batch.targets, batch.mass, batch.groups)} == {"meta"}
+
+
+@pytest.mark.parametrize("resident", [0, stored.RESIDENT])
+def test_labels_of_another_sample(prepared, resident):
+    clean = some(prepared, [0, 2, 3, 4, 5], resident=resident)
+    few, many = (clean.spoilt(share, [0, 2], torch.Generator().manual_seed(3)) for share in (0.4, 0.8))
+    assert few.flipped.sum(1).tolist() == [2, 0, 2] and many.flipped.sum(1).tolist() == [4, 0, 4]
+    assert (few.flipped <= many.flipped).all() and torch.equal(few.partners[few.flipped], many.partners[few.flipped])
+    assert not torch.equal(many.partners[0], many.partners[2]), "other images for each task"
+    before, after = clean.take(torch.arange(5)), many.to("cpu").take(torch.tensor([4, 1, 0]))
+    assert torch.equal(after.inputs, before.inputs[[4, 1, 0]])
+    for task in range(3):
+        partners = many.partners[task, [4, 1, 0]]
+        assert torch.equal(after.targets[task], before.targets[task][partners])
+        assert torch.equal(after.mass[task], before.mass[task, partners])
+    assert torch.equal(after.flipped, many.flipped[:, [4, 1, 0]]) and after.index.tolist() == [4, 1, 0]
+    joined = many.join(clean)
+    assert torch.equal(joined.take(torch.arange(5, 10)).targets[0], before.targets[0])
 
 
 def test_join_appends_samples_of_the_same_maps(prepared):
@@ -298,16 +321,16 @@ def test_images_that_grow_are_interpolated():
 def test_files_are_read_by_number_and_a_missing_one_is_named(tmp_path):
     write_mtan(tmp_path, {"image": "image", "label": "label"})
     files = {name: (tmp_path / "train" / name, ".npy") for name in ("image", "label")}
-    assert [item["label"].stem for item in stored.walk(files)] == [str(k) for k in range(12)]
+    assert [item["label"].stem for item in sources.walk(files)] == [str(k) for k in range(12)]
     for gone in ("label", "image"):
         path = tmp_path / "train" / gone / "7.npy"
         whole = path.read_bytes()
         path.unlink()
         with pytest.raises(MtlkitError, match=rf"{gone}/7\.npy is missing.*for each of image, label\.$"):
-            stored.walk(files)
+            sources.walk(files)
         path.write_bytes(whole)
     with pytest.raises(MtlkitError, match=r"nowhere/\*\.png is missing"):
-        stored.walk({"image": (tmp_path / "nowhere", ".png")})
+        sources.walk({"image": (tmp_path / "nowhere", ".png")})
 
 
 @pytest.mark.parametrize("name", ["a.npy", "a.png", "a.jpg"])
@@ -316,7 +339,7 @@ def test_unreadable_files_are_one_sentence(tmp_path, name, content):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(MtlkitError, match=rf"{name} cannot be read \(\w+\); .*\.$") as info:
-        stored.read(tmp_path / name)
+        sources.read(tmp_path / name)
     assert "\n" not in str(info.value)
 
 
@@ -325,48 +348,48 @@ AT_HAND = {"train": 40, "test": 10}
 
 @given(st.integers(0, 10**6), st.integers(1, 20), st.integers(1, 10), st.integers(1, 10), st.integers(1, 10))
 def test_four_numbers_are_four_disjoint_sets(seed, train, reference, tuning, test):
-    rows, told = stored.cut((train, reference, tuning, test), AT_HAND, seed, "X")
+    rows, told = benchmark.cut((train, reference, tuning, test), AT_HAND, seed, "X")
     assert [len(rows[name]) for name in ("train", "reference", "tuning", "test")] == [train, reference, tuning, test]
     drawn = torch.cat([rows["train"], rows["reference"], rows["tuning"]])
     assert len(drawn.unique()) == len(drawn) and drawn.min() >= 0 and drawn.max() < 40 and rows["test"].max() < 10
     assert all((values.diff() > 0).all() for values in rows.values()), "in the order of the source"
-    other, _ = stored.cut((train, reference, tuning, test), AT_HAND, seed + 1, "X")
+    other, _ = benchmark.cut((train, reference, tuning, test), AT_HAND, seed + 1, "X")
     assert torch.equal(rows["tuning"], other["tuning"]) and torch.equal(rows["test"], other["test"])
     assert told == "disjoint"
 
 
 def test_a_seed_changes_train_and_reference():
-    first, again, other = (stored.cut((20, 10, 10, 10), AT_HAND, seed, "X")[0] for seed in (3, 3, 4))
+    first, again, other = (benchmark.cut((20, 10, 10, 10), AT_HAND, seed, "X")[0] for seed in (3, 3, 4))
     for name in ("train", "reference"):
         assert torch.equal(first[name], again[name]) and not torch.equal(first[name], other[name])
     assert torch.equal(first["test"], torch.arange(10))
 
 
 def test_three_numbers_tune_on_the_reference_set_and_two_hold_nothing_out():
-    rows, told = stored.cut((32, 8, 10), AT_HAND, 0, "X")
+    rows, told = benchmark.cut((32, 8, 10), AT_HAND, 0, "X")
     assert sorted(torch.cat([rows["train"], rows["reference"]]).tolist()) == list(range(40))
     assert torch.equal(rows["tuning"], rows["reference"]) and told == "tuning is the reference set"
-    rows, told = stored.cut((40, 10), AT_HAND, 0, "X")
+    rows, told = benchmark.cut((40, 10), AT_HAND, 0, "X")
     inside = torch.cat([rows["reference"], rows["tuning"]])
     assert torch.equal(rows["train"], torch.arange(40)) and len(inside.unique()) == len(inside) == 16
     assert told == "reference and tuning are part of train, a fifth each"
 
 
 def test_a_zero_is_all_that_is_left():
-    rows, _ = stored.cut((0, 5, 4, 0), AT_HAND, 0, "X")
+    rows, _ = benchmark.cut((0, 5, 4, 0), AT_HAND, 0, "X")
     assert {name: len(values) for name, values in rows.items()} == {
         "train": 31,
         "reference": 5,
         "tuning": 4,
         "test": 10,
     }
-    assert [len(rows) for rows in stored.cut((0, 0), AT_HAND, 0, "X")[0].values()] == [40, 8, 8, 10]
+    assert [len(rows) for rows in benchmark.cut((0, 0), AT_HAND, 0, "X")[0].values()] == [40, 8, 8, 10]
 
 
 @pytest.mark.parametrize("counts", [(41, 10), (30, 11, 10), (40, 11), (20, 10, 11, 1), (0, 0, 5), (0, 40, 1)])
 def test_more_images_than_there_are_is_an_error(counts):
     with pytest.raises(MtlkitError, match=r"^split is .*, but X has 40 images for train.*and 10 for test\.$"):
-        stored.cut(counts, AT_HAND, 0, "X")
+        benchmark.cut(counts, AT_HAND, 0, "X")
 
 
 def test_rendered_scenes_stand_in(monkeypatch, tmp_path, capsys):
@@ -381,7 +404,7 @@ def test_rendered_scenes_stand_in(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("mtlkit.data.rooms", rooms, raising=False)
     benchmark = Benchmark("made_up", "Made up", "nowhere", "none", "a folder", lambda root: None, ("made-up",), FIELDS,
                           SIZE, "4/2/2/3", ("scenes", "room"))  # fmt: skip
-    options = {"data_root": str(tmp_path), "main": "depth", "split": "", "size": "", "resident": 0}
+    options = {"data_root": str(tmp_path), "main": "depth", "split": "", "size": ""} | PLAIN
     data, other = (benchmark.load(seed, source="auto", **options) for seed in (0, 1))
     assert "Made up is not below" in capsys.readouterr().err
     assert asked == [(split, seed, "room") for run in (0, 1) for split, seed, count in
@@ -391,7 +414,17 @@ def test_rendered_scenes_stand_in(monkeypatch, tmp_path, capsys):
     assert data.facts["outputs"] == {"depth": 1, "segmentation": 5, "normals": 3}
     assert data.facts["split"] == "disjoint; rendered, test the same for every seed"
     json.dumps(data.facts)
+    assert data.augment is None and data.facts["noise"] == "none"
+    spoilt = benchmark.load(
+        0, source="builtin", **(options | {"augment": True, "noise": 0.5, "noisy_tasks": "auxiliary"})
+    )
+    assert spoilt.train.flipped.sum(1).tolist() == [0, 2, 2] and not spoilt.reference.flipped.any()
+    assert spoilt.facts["noise"] == "another image's labels for 0.5 of the images: segmentation, normals"
     index = torch.arange(3)
+    batch = spoilt.train.take(index)
+    moved = [spoilt.augment(batch, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+    assert same(moved[0], moved[1]) and not same(moved[0], moved[2]) and not same(moved[0], batch)
+    assert torch.equal(moved[0].index, index)
     assert same(data.test.take(index), other.test.take(index))
     assert not torch.equal(data.train.take(index).inputs, other.train.take(index).inputs)
     assert len(data.train.join(data.reference)) == 6
@@ -413,6 +446,8 @@ def test_rendered_scenes_stand_in(monkeypatch, tmp_path, capsys):
         ({"main": "edges"}, r"main is 'edges'.*segmentation, depth, normals"),
         ({"size": "72"}, r"size is '72'; expected is height x width in pixels, such as 6x8\.$"),
         ({"size": "0x8"}, r"size is '0x8'"),
+        ({"noisy_tasks": "mian"}, r"noisy_tasks is 'mian'.*did you mean 'main'"),
+        ({"noise": 1.5}, r"noise is 1\.5.*between 0 and 1"),
         ({"split": "636:159"}, r"split is '636:159'; expected are numbers of images.*such as 4/2/2/3\.$"),
         ({"split": "1/2/3/4/5"}, r"split is '1/2/3/4/5'"),
     ],
@@ -420,6 +455,6 @@ def test_rendered_scenes_stand_in(monkeypatch, tmp_path, capsys):
 def test_a_setting_outside_its_choices_is_an_error(tmp_path, setting, message):
     benchmark = Benchmark("made_up", "Made up", "nowhere", "none", "a folder", lambda root: None, (), FIELDS, SIZE,
                           "4/2/2/3", ("scenes", "room"))  # fmt: skip
-    options = {"source": "real", "data_root": str(tmp_path), "main": "depth", "split": "", "size": "", "resident": 0}
+    options = {"source": "real", "data_root": str(tmp_path), "main": "depth", "split": "", "size": ""} | PLAIN
     with pytest.raises(MtlkitError, match=message):
         benchmark.load(0, **(options | setting))
