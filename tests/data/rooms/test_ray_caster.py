@@ -89,7 +89,7 @@ def test_points_lie_on_their_solids_and_normals_are_unit_and_face_the_camera(see
 
 def test_windows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     camera = Camera((0, 0, 0), 0.0, -0.2, SMALL)
-    wall = Solid("box", "", GREY, (0.75, 0, 1), (0.1, 4, 9), math.atan2(-2.5, 8))  # before and behind the camera
+    wall = Solid("box", "", GREY, (0.65, 0, 0), (0.1, 4, 16), math.atan2(-1.7, 16))  # before and behind the camera
     solids = [*some_solids(60, 5), wall]
     view = look(solids, camera)
     assert len(np.unique(view.seen)) > 12 and (view.seen == len(solids) - 1).any()
