@@ -19,22 +19,23 @@ class Floor:
     """Ground of a size around the origin, and the rectangles of it that are taken."""
 
     def __init__(self, width: float, depth: float) -> None:
-        self.half = np.array([[width / 2], [depth / 2]])
+        self.half = np.array([width, depth]) / 2
         self.taken: list[np.ndarray] = []
 
-    def take(self, rectangle: np.ndarray) -> bool:
-        """Take (2, 2), least and greatest x and z, if it is inside and free."""
-        low, high = rectangle.T
-        free = all((low >= other[:, 1]).any() or (high <= other[:, 0]).any() for other in self.taken)
-        if not free or (np.abs(rectangle) > self.half).any():
-            return False
-        self.taken.append(rectangle + np.array([-MARGIN, MARGIN]))
-        return True
+    def take(self, rectangle: np.ndarray) -> None:
+        """Take (2, 2), least and greatest x and z, free or not."""
+        self.taken.append(rectangle)
 
     def put(self, things: Things, spots: Iterable[Spot]) -> Things:
-        """Things at the first of the spots that is free; nothing if none is."""
-        placed = (place(things, *spot) for spot in spots)
-        return next((one for one in placed if self.take(extent(one)[[0, 2]])), [])
+        """Things at the first of the spots where they are inside and the ground is free; nothing if there is none."""
+        for spot in spots:
+            placed = place(things, *spot)
+            low, high = extent(placed)[[0, 2]].T
+            free = all((low >= other[:, 1]).any() or (high <= other[:, 0]).any() for other in self.taken)
+            if free and (low >= -self.half).all() and (high <= self.half).all():
+                self.take(np.stack((low - MARGIN, high + MARGIN), 1))
+                return placed
+        return []
 
 
 class Hall(NamedTuple):

@@ -70,7 +70,7 @@ def room(random: Random) -> Scene:
     floor = Floor(hall.width, hall.depth)
     for share, reach in ((0, 0.45), (0.3, 0.35)):  # nothing stands right before the camera
         middle = eye + share * (spot - eye)
-        floor.take(np.clip(np.stack((middle - reach, middle + reach), 1), -half[:, None], half[:, None]))
+        floor.take(np.stack((middle - reach, middle + reach), 1))
 
     def anywhere() -> Iterator[Spot]:
         for x, z, turn in random.uniform(-1, 1, (TRIES, 3)) * (*half, 0.3):

@@ -88,9 +88,11 @@ def test_points_lie_on_their_solids_and_normals_are_unit_and_face_the_camera(see
 
 
 def test_windows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    solids, camera = some_solids(60, 5), Camera((0, 0, 0), 0.4, -0.2, SMALL)
+    camera = Camera((0, 0, 0), 0.0, -0.2, SMALL)
+    wall = Solid("box", "", GREY, (0.65, 0, 0), (0.1, 4, 16), math.atan2(-1.7, 16))  # before and behind the camera
+    solids = [*some_solids(60, 5), wall]
     view = look(solids, camera)
-    assert len(np.unique(view.seen)) > 12
+    assert len(np.unique(view.seen)) > 12 and (view.seen == len(solids) - 1).any()
     monkeypatch.setattr(ray_caster, "_windows", lambda centre, *_: np.array([[0, 24, 0, 32]] * len(centre)))
     assert all(map(np.array_equal, view, look(solids, camera)))
 

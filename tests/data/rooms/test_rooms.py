@@ -120,6 +120,30 @@ def test_people_have_parts_and_pictures_without_any_are_ignored(sets: dict[str, 
     assert np.array_equal(person[known], photo["human_parts"][known] > 0) and not person[nobody].any()
 
 
+@pytest.mark.parametrize("scene", SCENES)
+def test_things_do_not_stand_in_each_other_or_before_the_camera(scene: str) -> None:
+    """What is put on a floor does not reach into what is there, and the ground before the camera stays free."""
+    from mtlkit.data.rooms.parts import extent
+    from mtlkit.data.rooms.places import Floor
+
+    placed: list[np.ndarray] = []
+    put = Floor.put
+
+    def watched(floor: Floor, *rest: object) -> list:
+        made = put(floor, *rest)
+        placed.extend([extent(made)[[0, 2]]] if made else [])
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Floor, "put", watched)
+        for seed in range(10):
+            placed.clear()
+            eye = np.array(SCENES[scene](np.random.default_rng(seed)).camera.position)[[0, 2], None]
+            for k, one in enumerate(placed):
+                apart = [(one[:, 0] >= other[:, 1]).any() or (one[:, 1] <= other[:, 0]).any() for other in placed[:k]]
+                assert all(apart) and ((eye < one[:, :1]) | (eye > one[:, 1:])).any()
+
+
 def test_saliency_is_a_part_of_what_has_a_class(sets: dict[str, Arrays]) -> None:
     photo = sets["photo"]
     thing, salient = (photo["semseg"] > 0) & (photo["semseg"] < 255), photo["saliency"] == 1
@@ -160,7 +184,7 @@ def test_corruption(sets: dict[str, Arrays], kind: str, task: str) -> None:
 
 def test_bad_input_is_named() -> None:
     with pytest.raises(MtlkitError, match="did you mean 'room'"):
-        few(scene="photo", count=1) and render(1, seed=0, height=36, width=48, scene="rooms")
+        render(1, seed=0, height=36, width=48, scene="rooms")
     with pytest.raises(MtlkitError, match="count is 0"):
         few(count=0)
     with pytest.raises(MtlkitError, match="4 x 48"):
