@@ -20,7 +20,7 @@ from mtlkit.data.rooms.figures import PARTS
 from mtlkit.data.rooms.ray_caster import Paint, Solid, look, shade
 from mtlkit.errors import MtlkitError, one_of
 
-__all__ = ["PARTS", "ROOM_CLASSES", "SCENES", "STREET_CLASSES", "VOC_CLASSES", "corrupt", "render", "render_one"]
+__all__ = ["PARTS", "ROOM_CLASSES", "SCENES", "STREET_CLASSES", "VOC_CLASSES", "render", "render_one"]
 
 SCENES = {"room": scenes.room, "street": scenes.street, "photo": scenes.photograph}
 
@@ -121,32 +121,3 @@ def _hidden(depth: np.ndarray, shift: float) -> np.ndarray:
         hidden[:, :-pixels] |= nearer > pixels - 0.5
         hidden[:, pixels:] |= -nearer > pixels - 0.5
     return hidden
-
-
-def corrupt(arrays: dict[str, np.ndarray], task: str, share: float, *, seed: int,
-            kind: str = "swap") -> tuple[dict[str, np.ndarray], np.ndarray]:  # fmt: skip
-    """Spoil one task's labels in a share of the images, so that methods can be studied where the harm is known.
-
-    arrays: by name, (N, ...), such as `render` gives; `task` names the labels. round(share * N) images are spoilt; with
-    the same seed those spoilt at a small share are so, and in the same way, at larger ones.
-    kind: `swap`, labels become those of another image, drawn evenly; `scale`, they are doubled or halved, for depth.
-    Returns all arrays, of which one is new, and which images are spoilt, (N,) bool.
-    Raises `MtlkitError` for a name or a kind that is not there, a share outside [0, 1], or nothing to swap with.
-    """
-    one_of("task", task, [name for name in arrays if name != "image"])
-    one_of("kind", kind, ("swap", "scale"))
-    count = len(arrays[task])
-    if not 0 <= share <= 1:
-        raise MtlkitError(f"share is {share}, but it is a fraction of the images and has to lie between 0 and 1.")
-    if kind == "swap" and count < 2:
-        raise MtlkitError("there is 1 image, but swapping its labels needs another one.")
-    random = np.random.default_rng(generator(seed, f"corrupt {task}").initial_seed())
-    order, draws = random.permutation(count), random.random(count)
-    chosen = order[: round(share * count)]
-    labels = arrays[task].copy()
-    if kind == "swap":
-        labels[chosen] = arrays[task][(chosen + 1 + (draws[chosen] * (count - 1)).astype(int)) % count]
-    else:
-        factor = np.where(draws[chosen] < 0.5, 0.5, 2.0).astype(labels.dtype)
-        labels[chosen] *= factor.reshape(-1, *[1] * (labels.ndim - 1))
-    return arrays | {task: labels}, np.isin(np.arange(count), chosen)

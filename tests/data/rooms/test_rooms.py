@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mtlkit.data import rooms
-from mtlkit.data.rooms import PARTS, ROOM_CLASSES, SCENES, STREET_CLASSES, VOC_CLASSES, corrupt, render
+from mtlkit.data.rooms import PARTS, ROOM_CLASSES, SCENES, STREET_CLASSES, VOC_CLASSES, render
 from mtlkit.errors import MtlkitError
 
 Arrays = dict[str, np.ndarray]
@@ -160,28 +160,6 @@ def test_colour_alone_does_not_tell_the_class(sets: dict[str, Arrays]) -> None:
     assert 1.5 / 13 < recall < 0.5
 
 
-@pytest.mark.parametrize("kind, task", [("swap", "label"), ("swap", "normal"), ("swap", "depth"), ("scale", "depth")])
-def test_corruption(sets: dict[str, Arrays], kind: str, task: str) -> None:
-    clean = {name: values.copy() for name, values in sets["room"].items()}
-    spoilt, chosen = corrupt(sets["room"], task, 0.3, seed=1, kind=kind)
-    assert chosen.dtype == bool and chosen.sum() == 30
-    different = [not np.array_equal(*pair) for pair in zip(spoilt[task], clean[task], strict=True)]
-    assert np.array_equal(different, chosen)
-    for name, values in clean.items():
-        assert np.array_equal(sets["room"][name], values), "the arrays given are left alone"
-        assert name == task or spoilt[name] is sets["room"][name]
-    for k in np.flatnonzero(chosen):
-        if kind == "swap":
-            assert any(np.array_equal(spoilt[task][k], clean[task][j]) for j in range(100) if j != k)
-        else:
-            there = clean[task][k] > 0
-            assert np.unique(spoilt[task][k][there] / clean[task][k][there]).tolist() in ([0.5], [2.0])
-    more, wider = corrupt(sets["room"], task, 0.7, seed=1, kind=kind)
-    assert (wider | ~chosen).all() and np.array_equal(more[task][chosen], spoilt[task][chosen])
-    assert not np.array_equal(corrupt(sets["room"], task, 0.3, seed=2, kind=kind)[1], chosen)
-    assert not corrupt(sets["room"], task, 0, seed=1)[1].any() and corrupt(sets["room"], task, 1, seed=1)[1].all()
-
-
 def test_bad_input_is_named() -> None:
     with pytest.raises(MtlkitError, match="did you mean 'room'"):
         render(1, seed=0, height=36, width=48, scene="rooms")
@@ -189,10 +167,3 @@ def test_bad_input_is_named() -> None:
         few(count=0)
     with pytest.raises(MtlkitError, match="4 x 48"):
         few(height=4)
-    arrays = few()
-    with pytest.raises(MtlkitError, match="'labels', which is not one of label, depth, normal"):
-        corrupt(arrays, "labels", 0.1, seed=0)
-    with pytest.raises(MtlkitError, match=r"share is 1\.5"):
-        corrupt(arrays, "label", 1.5, seed=0)
-    with pytest.raises(MtlkitError, match="1 image"):
-        corrupt(few(count=1), "label", 0.5, seed=0)
