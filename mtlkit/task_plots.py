@@ -5,14 +5,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mtlkit.errors import one_of
 from mtlkit.every_task import Judged, judge
 from mtlkit.plots import styled
-from mtlkit.selection import arm_of, one_variant, select, with_direction
+from mtlkit.selection import arm_of, metrics_of, one_variant, select, with_direction
 from mtlkit.studies import Study
 from mtlkit.task_tables import SHOWN
 
 if TYPE_CHECKING:
     from mtlkit.style import Figure
+
 
 @styled
 def gains(records: Sequence[dict], study: Study, at: str = "last") -> "Figure":
@@ -61,6 +63,7 @@ def boxes(records: Sequence[dict], study: Study, metric: str, at: str = "last", 
         labels = {condition: some[0].label for condition, some in judged.deltas.items()}
     else:
         one_variant(records)
+        one_of("metric", metric, metrics_of(records))
         frame, arms = select(records, at, by), [arm for arm in study.arms if arm in {arm_of(one) for one in records}]
         labels = {c: f"test {with_direction(metric)}" for c in study.conditions if c in set(frame["condition"])}
     columns = min(2, len(labels))

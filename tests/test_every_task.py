@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -222,7 +223,7 @@ def test_single_task_arms_are_a_baseline_by_task_and_show_their_own_task_alone()
     found = table(records, study)
     bases = [{task: of(records, arm)[seed] for task, arm in ALONE.items()} for seed in range(5)]
     p = [delta_p(one, bases[one["seed"]]) for one in of(records, "rlw")]
-    m = [-np.mean(sum(gains(one, bases[one["seed"]]).values(), [])) for one in of(records, "rlw")]
+    m = [-np.mean([*chain(*gains(one, bases[one["seed"]]).values())]) for one in of(records, "rlw")]
     sign = ["+" if np.mean(some) > 0 else "" for some in (m, p)]
     assert found.frame.loc["RLW", ("", "Δm to one network per task, % ↓")] == cell(m, 2, sign[0])
     assert found.frame.loc["RLW", ("", "Δp to one network per task, % ↑")].replace("−", "-") == cell(p, 2, sign[1])
