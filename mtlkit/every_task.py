@@ -61,13 +61,13 @@ class Judged:
             same, a column per delta, and `<task>: gain`, the task's part in the first of them.
         tasks: By condition; tasks and metrics in the order of `metrics.LABELS`.
         deltas: By condition; the first is Delta_p to the study's baseline.
-        undefined: Labels of the (arm, condition) that have a run without delta because a baseline value is not above 0.
+        undefined: By condition, the arms that have a run without delta because a value of the baseline is not above 0.
     """
 
     frame: pd.DataFrame
     tasks: dict[str, Tasks]
     deltas: dict[str, list[Delta]]
-    undefined: list[str]
+    undefined: dict[str, list[str]]
 
 
 def judge(records: Sequence[dict], study: Study, at: str = "last") -> Judged:
@@ -92,7 +92,7 @@ def judge(records: Sequence[dict], study: Study, at: str = "last") -> Judged:
             columns = [f"{task}: {metric}" for task in some]
             frame.loc[rows, f"{AVERAGE}: {metric}"] = frame.loc[rows, columns].mean(axis=1, skipna=False)
     found = {condition: _deltas(study, condition, some) for condition, some in tasks.items()}
-    frame, undefined = _with_deltas(frame, study, tasks, found)
+    frame, undefined = _with_deltas(frame, tasks, found)
     return Judged(frame, tasks, found, undefined)
 
 
@@ -138,10 +138,10 @@ def _deltas(study: Study, condition: str, tasks: Tasks) -> list[Delta]:
     return found
 
 
-def _with_deltas(frame: pd.DataFrame, study: Study, tasks: dict[str, Tasks],
-                 found: dict[str, list[Delta]]) -> tuple[pd.DataFrame, list[str]]:  # fmt: skip
+def _with_deltas(frame: pd.DataFrame, tasks: dict[str, Tasks],
+                 found: dict[str, list[Delta]]) -> tuple[pd.DataFrame, dict[str, list[str]]]:  # fmt: skip
     rows = {(row["condition"], row["arm"], row["seed"]): row for row in frame.to_dict("records")}
-    undefined = {}
+    undefined: dict[str, dict[str, None]] = {condition: {} for condition in tasks}
     for (condition, arm, seed), row in rows.items():
         some = tasks[condition]
         row |= dict.fromkeys((f"{task}: gain" for task in some), np.nan)
@@ -158,12 +158,12 @@ def _with_deltas(frame: pd.DataFrame, study: Study, tasks: dict[str, Tasks],
             if not np.isfinite(np.concatenate(numbers)).all():
                 continue
             if min(min(of.values()) for of in theirs.values()) <= 0:
-                undefined[f"{study.label(arm)}, {study.label(condition)}"] = None
+                undefined[condition][arm] = None
                 continue
             row[delta.column] = OF_KIND[delta.kind](mine, theirs, HIGHER_IS_BETTER, some)
             if delta is found[condition][0]:
                 row |= {f"{task}: gain": delta_p(mine, theirs, HIGHER_IS_BETTER, {task: some[task]}) for task in some}
-    return pd.DataFrame(list(rows.values())), list(undefined)
+    return pd.DataFrame(list(rows.values())), {condition: list(arms) for condition, arms in undefined.items()}
 
 
 def _values(rows: Mapping[str, dict], tasks: Tasks) -> dict[str, dict[str, float]]:

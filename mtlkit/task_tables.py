@@ -65,13 +65,14 @@ def _table(cells: Cells, judged: Judged, condition: str, at: str, records: Seque
     places = [list(study.arms).index(arm) for arm in arms]
     for name, column in cells.costs(condition).items():
         frame["", name] = [column[place] for place in places] + [""] * (len(frame) - len(arms))
-    if judged.undefined:
-        notes.insert(0, f"No delta, because a value of the baseline is not above 0: {'; '.join(judged.undefined)}.")
+    if zero := [study.label(arm) for arm in study.arms if arm in judged.undefined[condition]]:
+        notes.insert(0, f"Runs without a delta, because a value of the baseline is not above 0: {'; '.join(zero)}.")
     lost = " Δm: loss instead of gain, mean over all metrics at once." if any("Δm" in key[1] for key in columns) else ""
     caption = (
         f"{study.name}, {study.label(condition)}: test metrics of every task {epoch_rule(study, at)}, mean ± "
         f"half-width of the 95 % t interval over {len(cells.seeds)} seeds. Data: {cells.variant}. Δp: gain relative to "
-        f"the run of the same seed that is named, mean over a task's metrics and then over tasks.{lost} "
+        "the run of the same seed that is named, mean over a task's metrics and then over tasks."
+        f"{lost} "
         f"Time: median per step over that of {study.label(study.baseline)}."
     )
     return Table(frame, caption, cells.notes() + notes, pd.DataFrame(cells.numbers + numbers))
