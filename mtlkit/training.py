@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mtlkit.data.base import Dataset, Samples, generator
 from mtlkit.errors import MtlkitError, one_of
 from mtlkit.evaluation import evaluate
+from mtlkit.forward import PRECISIONS, prepared
 from mtlkit.optimizers import guarded_step, make_optimizer
 from mtlkit.order import Order
 from mtlkit.schedules import SCHEDULES
@@ -48,6 +49,9 @@ class Settings:
         judged: The tasks that are evaluated each time, `main` or `all`; the last time all are.
         seed: Of the order of the samples.
         device: `cpu`, `cuda`, `cuda:1`.
+        precision: Inside the network, `float32` or `bfloat16` (autocast). Parameters, losses, scores, weights, Gram
+            matrices and the optimizer stay in float32.
+        channels_last: Parameters and images lie in memory with the channels last, which convolutions on GPUs prefer.
     """
 
     epochs: int
@@ -67,11 +71,14 @@ class Settings:
     judged: str = "main"
     seed: int = 0
     device: str = "cpu"
+    precision: str = "float32"
+    channels_last: bool = False
 
     def __post_init__(self) -> None:
         one_of("train_data", self.train_data, TRAIN_DATA)
         one_of("schedule", self.schedule, SCHEDULES)
         one_of("judged", self.judged, JUDGED)
+        one_of("precision", self.precision, PRECISIONS)
         for name in ("epochs", "batch_size", "reference_batch", "evaluations", "evaluation_batch"):
             if getattr(self, name) < 1:
                 raise MtlkitError(f"{name} is {getattr(self, name)!r}, which is not at least 1.")
@@ -105,6 +112,7 @@ class Run:
         device = settings.device
         self.tasks, self.settings, self.augment = list(tasks), settings, data.augment
         self.network, self.rule = network.to(device).train(), rule.to(device)
+        self.forward = prepared(self.network, precision=settings.precision, channels_last=settings.channels_last)
         self.train = {"train": data.train, "reference": data.reference, "both": data.train.join(data.reference)}[
             settings.train_data
         ].to(device)
@@ -118,7 +126,7 @@ class Run:
         shares = class_shares(data.reference, classes) if classes > 1 else None
         shares = None if shares is None else shares.to(device)
         rule.prepare(self.train.groups, shares)
-        self.step = make_step(network, [task.loss for task in tasks], rule, optimizer=self.optimizer,
+        self.step = make_step(self.forward, [task.loss for task in tasks], rule, optimizer=self.optimizer,
                               class_shares=shares,
                               use_class_shares=settings.class_shares,
                               reference_share=settings.reference_share)  # fmt: skip
@@ -185,7 +193,7 @@ class Run:
             last = self.epoch == settings.epochs
             sets = {"tuning": self.tuning, "test": self.test}
             short, at_once = not last and settings.judged == "main", settings.evaluation_batch
-            scores = {name: evaluate(self.network, self.tasks, s, batch=at_once, main_only=short)
+            scores = {name: evaluate(self.forward, self.tasks, s, batch=at_once, main_only=short)
                       for name, s in sets.items()}  # fmt: skip
             if not math.isfinite(scores["tuning"]["loss"]):
                 found = scores["tuning"]["loss"]

@@ -286,4 +286,6 @@ def _accumulate(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> No
     if more:
         torch._foreach_add_(*map(list, zip(*more, strict=True)))
     for parameter, gradient in fresh:
+        if gradient.stride() != parameter.stride():  # a fused optimizer goes through both in the order of memory
+            gradient = torch.empty_like(parameter).copy_(gradient)
         parameter.grad = gradient.clone() if gradient._base is not None else gradient
