@@ -52,6 +52,8 @@ class Settings:
         precision: Inside the network, `float32` or `bfloat16` (autocast). Parameters, losses, scores, weights, Gram
             matrices and the optimizer stay in float32.
         channels_last: Parameters and images lie in memory with the channels last, which convolutions on GPUs prefer.
+        accumulate: A batch is taken in so many micro-batches, for the memory of batch_size / accumulate samples; see
+            `Step` for what that costs.
     """
 
     epochs: int
@@ -73,15 +75,18 @@ class Settings:
     device: str = "cpu"
     precision: str = "float32"
     channels_last: bool = False
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
         one_of("train_data", self.train_data, TRAIN_DATA)
         one_of("schedule", self.schedule, SCHEDULES)
         one_of("judged", self.judged, JUDGED)
         one_of("precision", self.precision, PRECISIONS)
-        for name in ("epochs", "batch_size", "reference_batch", "evaluations", "evaluation_batch"):
+        for name in ("epochs", "batch_size", "reference_batch", "evaluations", "evaluation_batch", "accumulate"):
             if getattr(self, name) < 1:
                 raise MtlkitError(f"{name} is {getattr(self, name)!r}, which is not at least 1.")
+        if self.batch_size % self.accumulate:
+            raise MtlkitError(f"accumulate is {self.accumulate}, which does not divide batch_size, {self.batch_size}.")
 
     def evaluation_epochs(self) -> set[int]:
         """The epochs, counted from 1, after which the run is evaluated."""
@@ -129,7 +134,8 @@ class Run:
         self.step = make_step(self.forward, [task.loss for task in tasks], rule, optimizer=self.optimizer,
                               class_shares=shares,
                               use_class_shares=settings.class_shares,
-                              reference_share=settings.reference_share)  # fmt: skip
+                              reference_share=settings.reference_share,
+                              accumulate=settings.accumulate)  # fmt: skip
         strata = data.reference.groups[0] if shares is not None else None
         self.order = Order(len(self.train), settings.batch_size, generator(settings.seed, "order"))
         self.reference_order = Order(len(self.reference), settings.reference_batch,
