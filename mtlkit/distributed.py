@@ -6,13 +6,14 @@ backpropagates its own samples with their weights, and the gradients are summed.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mtlkit.data.base import Samples
 
@@ -63,9 +64,21 @@ class Together:
         """The values of all processes, in order; any objects."""
         return [value]
 
+    def first(self, make: Callable[[], Any]) -> Any:
+        """What the first process makes; any object."""
+        return self.each(make() if self.rank == 0 else None)[0]
+
     def device(self, device: str) -> str:
         """Where this process computes."""
         return device
+
+    def normalised(self, network: nn.Module) -> nn.Module:
+        """The network with batch normalisation over the whole batch, where that can be had."""
+        return network
+
+    def facts(self, network: nn.Module) -> dict[str, Any]:
+        """What a record should say."""
+        return {}
 
 
 class Processes(Together):
@@ -114,6 +127,16 @@ class Processes(Together):
             return device
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         return f"cuda:{os.environ['LOCAL_RANK']}"
+
+    def normalised(self, network: nn.Module) -> nn.Module:
+        on_gpu = next(network.parameters()).is_cuda
+        return nn.SyncBatchNorm.convert_sync_batchnorm(network) if on_gpu else network
+
+    def facts(self, network: nn.Module) -> dict[str, Any]:
+        layers = [layer for layer in network.modules() if isinstance(layer, _BatchNorm)]
+        synchronised = all(isinstance(layer, nn.SyncBatchNorm) for layer in layers)
+        over = "none" if not layers else "whole batches" if synchronised else "each process's part of a batch"
+        return {"processes": self.count, "batch_normalisation": over}
 
 
 ALONE = Together()
