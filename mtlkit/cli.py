@@ -137,9 +137,10 @@ def _methods(options: argparse.Namespace) -> None:
 
 
 def _data(options: argparse.Namespace) -> None:
-    from mtlkit.data import cifar10, multi_mnist
+    from mtlkit.data import cifar10, cityscapes, multi_mnist, nyuv2, pascal_context
 
-    sets = {"cifar10": cifar10, "mnist": multi_mnist}
+    sets = {"cifar10": cifar10, "mnist": multi_mnist, "nyuv2": nyuv2, "cityscapes": cityscapes,
+            "pascal_context": pascal_context}  # fmt: skip
     if options.action == "prepare":
         one_of("the data set", options.name, sets)
         print(sets[options.name].prepare(options.data_root))

@@ -1,12 +1,13 @@
 """What notebooks show between training and figures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from mtlkit.data.base import Dataset
+from mtlkit.metrics import LABELS
 from mtlkit.selection import metrics_of, with_direction
 
 if TYPE_CHECKING:
@@ -18,11 +19,16 @@ if TYPE_CHECKING:
 def facts(data: Dataset, network: nn.Module) -> None:
     """Print what a run is about; the same on every machine."""
     sizes = ", ".join(f"{size} {name}" for name, size in data.facts["sizes"].items())
-    shared = sum(parameter.numel() for parameter in network.shared_parameters())
-    total = sum(parameter.numel() for parameter in network.parameters())
     print(f"data: {data.variant}; {sizes}")
     print(f"tasks: {', '.join(data.task_names)} (the first is the main one)")
     print(f"noise: {data.facts['noise']}; {data.facts['wrong_main_labels']} wrong main labels in training")
+    parameters(network)
+
+
+def parameters(network: nn.Module) -> None:
+    """Print how large a network is."""
+    shared = sum(parameter.numel() for parameter in network.shared_parameters())
+    total = sum(parameter.numel() for parameter in network.parameters())
     print(f"network: {total:,} parameters, {shared:,} of them shared")
 
 
@@ -40,6 +46,21 @@ def results(records: Sequence[dict]) -> "pandas.DataFrame":
     first = records[0]
     frame.index.name = f"{first['parameters']['weighting']}, {first['data']['variant']}"
     return frame.round(4)
+
+
+def every_task(records: Sequence[dict], constant: Mapping[str, Mapping[str, float]]) -> "pandas.DataFrame":
+    """Every task's test metrics after the last epoch, mean over seeds, beside those of a constant answer: a row per
+    task and metric."""
+    import pandas
+
+    rows = {}
+    for t, task in enumerate(constant):
+        found = [record["evaluations"][-1]["test"]["tasks"][t] for record in records]
+        for name in (name for name in LABELS if name in found[0]):
+            values = [float("nan") if one[name] is None else one[name] for one in found]
+            rows[task, with_direction(name)] = [sum(values) / len(values), constant[task][name]]
+    weighting = records[0]["parameters"]["weighting"]
+    return pandas.DataFrame.from_dict(rows, orient="index", columns=[weighting, "constant"]).round(4)
 
 
 def images(data: Dataset, count: int = 12) -> "Figure":

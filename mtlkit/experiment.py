@@ -68,7 +68,7 @@ def _train(experiment: str, p: Parameters, seed: int, data: Dataset, network: nn
     settings |= {"seed": seed, "betas": (p.beta_1, p.beta_2)}
     rule = build(p.weighting, len(data.task_names), p | {"seed": seed})
     if isinstance(rule, Direction):
-        rule.attach(network, data.train.inputs[:2])
+        rule.attach(network, data.train.take(torch.arange(2)).inputs)
     training = Run(network, _tasks(data, p), rule, data, Settings(**settings))
     if "cuda" in p.device:
         torch.cuda.reset_peak_memory_stats(p.device)

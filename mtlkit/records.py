@@ -59,7 +59,7 @@ def code_hash(weighting: str, network: str, data: str) -> str:
     package = paths.ROOT / "mtlkit"
     names = ["tasks", "optimizers", "schedules", "order", "summary", "evaluation", "training", "steps/base",
              "engine/reference"]  # fmt: skip
-    names += ["dense"] if network in DENSE else []
+    names += ["dense", "pixels"] if network in DENSE else []
     method = METHODS.get(weighting.removeprefix(RANDOM_FIRST))
     if method is not None:
         names += CODE_OF_STEPS[method.needs]

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mtlkit import dense
 from mtlkit.errors import MtlkitError
 from mtlkit.metrics import LABELS
+from mtlkit.pixels import BINS_PER_DEGREE
 from mtlkit.tasks import Task
 
 IMAGES, HEIGHT, WIDTH = 7, 4, 8  # 32 pixels: shares of them are exact
@@ -432,7 +433,7 @@ def test_median_is_that_of_numpy_to_its_resolution(size: int) -> None:
     target = torch.zeros_like(prediction)
     target[:, 2] = 1
     found = metrics(dense.normals("n"), prediction, target)
-    assert found["median_angle"] == pytest.approx(np.median(np.degrees(angles)), abs=0.5 / dense.BINS_PER_DEGREE + 1e-9)
+    assert found["median_angle"] == pytest.approx(np.median(np.degrees(angles)), abs=0.5 / BINS_PER_DEGREE + 1e-9)
     assert found["mean_angle"] == pytest.approx(np.degrees(angles).mean(), rel=1e-9)
 
 

@@ -30,6 +30,11 @@ def encoder_decoder(tasks: int, width: int = 32) -> nets.SharedEncoder:
     return nets.SharedEncoder(nn.Sequential(*encoder), heads)
 
 
+def dmtl(tasks: int) -> nets.SharedEncoder:
+    """The network of NYUv2, ResNet-50 and a head per task, at a third of the size of its images."""
+    return nets.deeplab([1] * tasks, backbone="resnet50", pretrained="none")
+
+
 @dataclass(frozen=True)
 class Problem:
     """A network for T tasks, its loss, the shape of one input and of one target, and the cells (T, B) to measure."""
@@ -55,6 +60,7 @@ PROBLEMS = {
     "mlp": Problem(lambda t: nets.mlp(t, head_width=64), tasks.squared_error, (250,), (), [(2, 64)]),
     "resnet18": Problem(nets.resnet18, tasks.binary_loss, IMAGE, (), [(3, 32), (3, 64)]),
     "encoder_decoder": Problem(encoder_decoder, tasks.squared_error, (3, 64, 64), (1, 64, 64), [(3, 16)]),
+    "dmtl": Problem(dmtl, tasks.squared_error, (3, 96, 128), (1, 96, 128), [(3, 8)]),
 }
 """The first cell of each is the one for a quick look."""
 
