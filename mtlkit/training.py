@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,10 @@ def class_shares(samples: Samples, classes: int) -> Tensor:
     return count / count.sum(1, keepdim=True).clamp_min(torch.finfo(count.dtype).tiny)
 
 
+def _passed(since: float, seconds: float) -> bool:
+    return time.monotonic() - since > seconds
+
+
 class Run:
     """One training run that can be stopped and resumed after any epoch.
 
@@ -183,7 +188,7 @@ class Run:
             self._epoch()
             progress(self.epoch, self.settings.epochs, self.history["train_loss"][-1])
             due = checkpoint is not None and self.epoch < self.settings.epochs
-            if due and first(lambda: time.monotonic() - saved > every):
+            if due and first(partial(_passed, saved, every)):
                 self._save(checkpoint, identity)
                 saved = time.monotonic()
         return self.history | {"weights": self.summary.result()}

@@ -3,6 +3,8 @@
 import contextlib
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 import torch
 from torch import multiprocessing, nn
 
-from mtlkit import nets
+from mtlkit import nets, paths, records
 from mtlkit.data import toy
 from mtlkit.data.base import Dataset
 from mtlkit.distributed import ALONE, together
@@ -172,3 +174,22 @@ def test_one_process_exchanges_nothing() -> None:
     tensors = [torch.ones(2, 3)]
     assert ALONE.sum(tensors) is tensors and ALONE.gather(tensors[0]) is ALONE.mine(tensors[0]) is tensors[0]
     assert ALONE.first(lambda: 3) == 3 and ALONE.facts(nn.BatchNorm1d(2)) == {}
+
+
+@pytest.mark.slow
+def test_a_notebook_runs_in_two_processes(tmp_path: Path) -> None:
+    """The record says so, and is else that of one process; one executed notebook is left."""
+    found = []
+    for count in (1, 2):
+        folder = tmp_path / str(count)
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), "-m",
+                   "mtlkit", "run", "toy_regression", "-f", str(paths.ROOT / "params" / "toy_regression.smoke.yaml"),
+                   "-p", "runs", str(folder), "-o", str(folder / "executed.ipynb")]  # fmt: skip
+        subprocess.run(command, check=True, capture_output=True, timeout=300)
+        assert [path.name for path in folder.glob("*.ipynb")] == ["executed.ipynb"]
+        (record,) = records.read(folder / "records")
+        found.append(record)
+    one, two = found
+    assert two["environment"]["processes"] == 2 and "processes" not in one["environment"]
+    assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-3)
+    assert two["evaluations"][-1]["test"]["loss"] == pytest.approx(one["evaluations"][-1]["test"]["loss"], rel=1e-3)
