@@ -7,6 +7,7 @@ The file (`params/claims.yaml`):
         source: "..."                   # who says so
         rests_on: [{family: beyond_prior, arm: slgrad}]   # `arm` is optional: only its comparisons. None yet: []
         why: "..."                      # instead of an empty rests_on: why it is open
+        expects: better                 # optional, of the comparisons: better (default) or no_worse
         figures: [cifar_flip/results_last.png]            # optional, below figures/
 
     families:
@@ -48,8 +49,10 @@ FAMILY = {"question": True, "study": True, "scale": True, "comparisons": True, "
           "exploratory": False}  # fmt: skip
 COMPARISON = {"arm": True, "conditions": True, "metric": True, "margin": True, "against": False, "chance": False,
               "name": False}  # fmt: skip
-CLAIM = {"claim": True, "source": True, "rests_on": False, "why": False, "figures": False}
+CLAIM = {"claim": True, "source": True, "rests_on": False, "why": False, "figures": False, "expects": False}
 """Names of the file, and whether they are required."""
+
+EXPECTED = ("better", "no_worse")
 
 OF_WEIGHTS = {"weight": "detection by low weight ↑", "weight_within": "the same within label ↑",
               "useless_weight": "weight of the useless task ↓", "useful_lead": "lead of the useful task ↑"}  # fmt: skip
@@ -75,6 +78,7 @@ def statements(path: str | Path) -> list[dict]:
         check_names(where, entry, CLAIM)
         if bool(entry.get("rests_on")) == bool(entry.get("why")):
             raise MtlkitError(f"{where}: it needs either rests_on, a list of families, or why it is open.")
+        one_of(f"expects ({where})", entry.get("expects", "better"), EXPECTED)
         for one in entry.get("rests_on", []):
             check_names(where, one, {"family": True, "arm": False})
             one_of(f"family ({where})", one["family"], content["families"])

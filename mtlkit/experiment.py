@@ -4,9 +4,10 @@ import fcntl
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import nn
 
 from mtlkit import dense, machine, paths, records, tasks
 from mtlkit.data.base import Dataset
+from mtlkit.distributed import together
 from mtlkit.errors import MtlkitError
 from mtlkit.parameters import Parameters
 from mtlkit.progress import Progress
@@ -45,19 +47,33 @@ def run(experiment: str, p: Parameters, seed: int, problem: Problem) -> dict[str
     folder = paths.runs(p.runs)
     path = folder / "records" / (p.study or experiment) / p.condition / p.arm / f"{name}.json"
     checkpoint = folder / "checkpoints" / f"{name}.pt"
-    with _alone(checkpoint.with_suffix(".lock")):
-        if path.is_file() and not p.fresh:
-            record = records.load(path)
-            if not records.is_stale(record):
-                print(f"seed {seed}: record of {record['created']} read, nothing trained (-p fresh True trains again)")
-                return record
-        if p.fresh:
-            checkpoint.unlink(missing_ok=True)
+    processes = together()  # of which the first one reads and writes
+    with _alone(checkpoint.with_suffix(".lock")) if processes.rank == 0 else nullcontext():
+        record = processes.first(partial(_found, path, checkpoint, seed, p.fresh))
+        if record is not None:
+            return record
         record = _train(experiment, p, seed, data, network, checkpoint, f"{name} {code}")
         record |= {"id": name.split("-")[1], "data": facts, "code": code}
-        records.write(records.rounded(record), path)
-        for left in checkpoint.parent.glob(f"{checkpoint.name}*"):  # with what a killed run was writing
-            left.unlink(missing_ok=True)
+        return processes.first(partial(_written, record, path, checkpoint))
+
+
+def _found(path: Path, checkpoint: Path, seed: int, fresh: bool) -> dict[str, Any] | None:
+    """The record, if it is there, made by today's code and wanted; else None."""
+    if fresh:
+        checkpoint.unlink(missing_ok=True)
+        return None
+    record = records.load(path) if path.is_file() else None
+    if record is None or records.is_stale(record):
+        return None
+    print(f"seed {seed}: record of {record['created']} read, nothing trained (-p fresh True trains again)")
+    return record
+
+
+def _written(record: dict[str, Any], path: Path, checkpoint: Path) -> dict[str, Any]:
+    """The record as it is read again; the checkpoint is no longer needed."""
+    records.write(records.rounded(record), path)
+    for left in checkpoint.parent.glob(f"{checkpoint.name}*"):  # with what a killed run was writing
+        left.unlink(missing_ok=True)
     return records.load(path)
 
 
@@ -99,7 +115,7 @@ def _train(experiment: str, p: Parameters, seed: int, data: Dataset, network: nn
             "seconds": time.perf_counter() - start,
             "peak_memory_mb": memory,
         },
-        "environment": records.environment(p.device, p.threads),
+        "environment": records.environment(p.device, p.threads) | training.together.facts(network),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -14,6 +14,9 @@ from mtlkit.parameters import names_known
 def execute(experiment: str, output: Path, parameters: Mapping[str, Any], *, show: bool = True) -> None:
     """Run `notebooks/<experiment>.ipynb` with parameters and keep the executed notebook.
 
+    Each process that `torchrun` started runs the notebook, in a kernel that inherits its rank; what the first one shows
+    and its executed notebook are kept.
+
     Args:
         experiment: Name of the notebook.
         output: Where the executed notebook goes, whole or not at all.
@@ -28,6 +31,7 @@ def execute(experiment: str, output: Path, parameters: Mapping[str, Any], *, sho
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
+    first = os.environ.get("RANK", "0") == "0"
     source = paths.NOTEBOOKS / f"{experiment}.ipynb"
     if not source.is_file():
         known = sorted(path.stem for path in paths.NOTEBOOKS.glob("*.ipynb"))
@@ -47,12 +51,14 @@ def execute(experiment: str, output: Path, parameters: Mapping[str, Any], *, sho
     try:
         papermill.execute_notebook(
             str(source), str(partial), dict(parameters), progress_bar=False, log_output=False,
-            stdout_file=sys.stdout if show else None, stderr_file=sys.stderr if show else None,
+            stdout_file=sys.stdout if show and first else None, stderr_file=sys.stderr if show and first else None,
             kernel_manager_class=_kernel_manager(sockets),
         )  # fmt: skip
-        os.replace(partial, output)
+        if first:
+            os.replace(partial, output)
     except PapermillExecutionError as error:
-        os.replace(partial, output)
+        if first:
+            os.replace(partial, output)
         raise MtlkitError(_sentence(error)) from None
     finally:
         partial.unlink(missing_ok=True)

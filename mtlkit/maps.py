@@ -31,10 +31,12 @@ def show(data: Dataset, network: nn.Module | None = None, count: int = 4) -> "Fi
         rows += [(f"{task}, predicted", prediction) for prediction in predictions[t : t + 1]]
     with style.style():
         figure, axes = style.panels(len(rows), len(images), style.COLUMN, 0.78 * len(rows))
+        top = 1.0
         for line, (title, values) in zip(axes, rows, strict=True):
-            top = float(values.max())
+            task, predicted, _ = title.partition(", predicted")
+            top = top if predicted else float(values.max())  # predictions share the scale of the labels above them
             for ax, value in zip(line, values, strict=True):
-                ax.imshow(picture(title.partition(",")[0], value, top), interpolation="nearest")
+                ax.imshow(picture(task, value, top, whole=bool(predicted)), interpolation="nearest")
                 ax.set_axis_off()
             line[0].set_title(title)
     return figure
@@ -48,8 +50,9 @@ def _predict(network: nn.Module, inputs: Tensor) -> list[Tensor]:
     return found
 
 
-def picture(task: str, value: Tensor, top: float) -> np.ndarray:
-    """Colours `(H, W, 3)` in [0, 1] of one map: an image, labels or logits, a measurement up to `top`, or normals."""
+def picture(task: str, value: Tensor, top: float, *, whole: bool = False) -> np.ndarray:
+    """Colours `(H, W, 3)` in [0, 1] of one map: an image, labels or logits, a measurement up to `top`, or normals.
+    Pixels without a label are grey, unless the map is `whole`."""
     import matplotlib
 
     if task == "image":
@@ -57,10 +60,10 @@ def picture(task: str, value: Tensor, top: float) -> np.ndarray:
     if task == "normals":
         length = value.norm(dim=0)
         colours = (value / length.clamp_min(1e-6) / 2 + 0.5).permute(1, 2, 0).numpy()
-        return np.where((length > 0).numpy()[..., None], colours, NOTHING)
+        return np.where((length > 0).numpy()[..., None] | whole, colours, NOTHING)
     if task in ("depth", "disparity"):
         colours = matplotlib.colormaps["viridis"]((value[0] / max(top, 1e-6)).clamp(0, 1).numpy())[..., :3]
-        return np.where((value[0] > 0).numpy()[..., None], colours, NOTHING)
+        return np.where((value[0] > 0).numpy()[..., None] | whole, colours, NOTHING)
     if value.is_floating_point():  # logits
         value = value.argmax(0) if len(value) > 1 else (value[0] > 0).long()
     colours = matplotlib.colormaps["tab20"](value.numpy() % 20)[..., :3]

@@ -57,8 +57,8 @@ def code_hash(weighting: str, network: str, data: str) -> str:
     from mtlkit.weighting import METHODS, RANDOM_FIRST
 
     package = paths.ROOT / "mtlkit"
-    names = ["tasks", "optimizers", "schedules", "order", "summary", "evaluation", "training", "steps/base",
-             "engine/reference"]  # fmt: skip
+    names = ["tasks", "optimizers", "schedules", "order", "summary", "evaluation", "training", "forward", "distributed",
+             "steps/base", "engine/reference"]  # fmt: skip
     names += ["dense", "pixels"] if network in DENSE else []
     method = METHODS.get(weighting.removeprefix(RANDOM_FIRST))
     if method is not None:

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from mtlkit.data.base import Dataset, Samples, generator
+from mtlkit.distributed import together
 from mtlkit.errors import MtlkitError, one_of
 from mtlkit.evaluation import evaluate
+from mtlkit.forward import PRECISIONS, prepared
 from mtlkit.optimizers import guarded_step, make_optimizer
 from mtlkit.order import Order
 from mtlkit.schedules import SCHEDULES
@@ -48,6 +51,11 @@ class Settings:
         judged: The tasks that are evaluated each time, `main` or `all`; the last time all are.
         seed: Of the order of the samples.
         device: `cpu`, `cuda`, `cuda:1`.
+        precision: Inside the network, `float32` or `bfloat16` (autocast). Parameters, losses, scores, weights, Gram
+            matrices and the optimizer stay in float32.
+        channels_last: Parameters and images lie in memory with the channels last, which convolutions on GPUs prefer.
+        accumulate: A batch is taken in so many micro-batches, for the memory of batch_size / accumulate samples; see
+            `Step` for what that costs.
     """
 
     epochs: int
@@ -67,14 +75,20 @@ class Settings:
     judged: str = "main"
     seed: int = 0
     device: str = "cpu"
+    precision: str = "float32"
+    channels_last: bool = False
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
         one_of("train_data", self.train_data, TRAIN_DATA)
         one_of("schedule", self.schedule, SCHEDULES)
         one_of("judged", self.judged, JUDGED)
-        for name in ("epochs", "batch_size", "reference_batch", "evaluations", "evaluation_batch"):
+        one_of("precision", self.precision, PRECISIONS)
+        for name in ("epochs", "batch_size", "reference_batch", "evaluations", "evaluation_batch", "accumulate"):
             if getattr(self, name) < 1:
                 raise MtlkitError(f"{name} is {getattr(self, name)!r}, which is not at least 1.")
+        if self.batch_size % self.accumulate:
+            raise MtlkitError(f"accumulate is {self.accumulate}, which does not divide batch_size, {self.batch_size}.")
 
     def evaluation_epochs(self) -> set[int]:
         """The epochs, counted from 1, after which the run is evaluated."""
@@ -88,8 +102,17 @@ def class_shares(samples: Samples, classes: int) -> Tensor:
     return count / count.sum(1, keepdim=True).clamp_min(torch.finfo(count.dtype).tiny)
 
 
+def _passed(since: float, seconds: float) -> bool:
+    return time.monotonic() - since > seconds
+
+
 class Run:
     """One training run that can be stopped and resumed after any epoch.
+
+    Under `torchrun` its processes divide every batch evenly and take the steps that one process would take; see
+    `mtlkit.distributed`. Dropout and augmentation draw differently in each. Batch normalisation sees whole batches on
+    GPUs; on the CPU each process normalises its own part, with the running statistics of the first one. All evaluate,
+    with the same result; the first writes checkpoints.
 
     Args:
         network: Moved to the device.
@@ -97,36 +120,49 @@ class Run:
         rule: A weighting method.
         data: The four sets.
         settings: How to train.
+
+    Raises:
+        MtlkitError: Settings, data and method do not go together.
     """
 
     def __init__(
         self, network: nn.Module, tasks: Sequence[Task], rule: Weighting, data: Dataset, settings: Settings
     ) -> None:
-        device = settings.device
+        self.together = together()
+        self.device = device = self.together.device(settings.device)
+        self._divisible(settings)
         self.tasks, self.settings, self.augment = list(tasks), settings, data.augment
-        self.network, self.rule = network.to(device).train(), rule.to(device)
+        self.network, self.rule = self.together.normalised(network.to(device)).train(), rule.to(device)
+        self.together.same([*self.network.parameters(), *self.network.buffers()])
+        self.forward = prepared(self.network, precision=settings.precision, channels_last=settings.channels_last)
         self.train = {"train": data.train, "reference": data.reference, "both": data.train.join(data.reference)}[
             settings.train_data
         ].to(device)
         self.reference, self.tuning, self.test = (s.to(device) for s in (data.reference, data.tuning, data.test))
         self.steps_per_epoch = max(1, len(data.train) // settings.batch_size)
-        self.optimizer = make_optimizer(settings.optimizer, network.parameters(), learning_rate=settings.learning_rate,
-                                        momentum=settings.momentum, betas=settings.betas,
+        self.optimizer = make_optimizer(settings.optimizer, self.network.parameters(),
+                                        learning_rate=settings.learning_rate, momentum=settings.momentum,
+                                        betas=settings.betas,
                                         weight_decay=settings.weight_decay,
                                         of_the_rule=list(rule.parameters()))  # fmt: skip
         classes = int(max(data.train.groups.max(), data.reference.groups.max())) + 1
         shares = class_shares(data.reference, classes) if classes > 1 else None
         shares = None if shares is None else shares.to(device)
         rule.prepare(self.train.groups, shares)
-        self.step = make_step(network, [task.loss for task in tasks], rule, optimizer=self.optimizer,
+        self.step = make_step(self.forward, [task.loss for task in tasks], rule, optimizer=self.optimizer,
                               class_shares=shares,
                               use_class_shares=settings.class_shares,
-                              reference_share=settings.reference_share)  # fmt: skip
+                              reference_share=settings.reference_share,
+                              accumulate=settings.accumulate,
+                              together=self.together)  # fmt: skip
         strata = data.reference.groups[0] if shares is not None else None
         self.order = Order(len(self.train), settings.batch_size, generator(settings.seed, "order"))
         self.reference_order = Order(len(self.reference), settings.reference_batch,
                                      generator(settings.seed, "reference order"), strata)  # fmt: skip
-        self.augmentation = generator(settings.seed, "augmentation")
+        rank = self.together.rank
+        self.augmentation = generator(settings.seed, f"augmentation {rank}" if rank else "augmentation")
+        if rank:
+            torch.manual_seed(torch.initial_seed() + rank)  # parts of a batch do not share their dropout masks
         self.summary = WeightSummary(self.train.flipped, self.train.groups, settings.batch_size, settings.epochs)
         self.epoch = 0
         self.history: dict[str, Any] = {"train_loss": [], "evaluations": [], "skipped": 0, "epoch_seconds": []}
@@ -144,22 +180,25 @@ class Run:
         Raises:
             MtlkitError: A loss was not finite; says in which step, task and sample.
         """
-        if checkpoint is not None and checkpoint.is_file():
+        first = self.together.first
+        if checkpoint is not None and first(checkpoint.is_file):
             self._load(checkpoint, identity)
         saved = time.monotonic()
         while self.epoch < self.settings.epochs:
             self._epoch()
             progress(self.epoch, self.settings.epochs, self.history["train_loss"][-1])
-            if checkpoint is not None and time.monotonic() - saved > every and self.epoch < self.settings.epochs:
+            due = checkpoint is not None and self.epoch < self.settings.epochs
+            if due and first(partial(_passed, saved, every)):
                 self._save(checkpoint, identity)
                 saved = time.monotonic()
         return self.history | {"weights": self.summary.result()}
 
     def _epoch(self) -> None:
-        settings, device = self.settings, self.settings.device
+        settings, device, mine = self.settings, self.device, self.together.mine
         steps = self.steps_per_epoch
-        indices = self.order.take(steps).to(device)
-        reference = self.reference_order.take(steps).to(device) if self.step.needs_reference else None
+        whole = self.order.take(steps)
+        indices = mine(whole).to(device)
+        reference = mine(self.reference_order.take(steps)).to(device) if self.step.needs_reference else None
         outcomes: list[Outcome] = []
         start = time.perf_counter()
         for k in range(steps):
@@ -172,20 +211,21 @@ class Run:
             self.step.after(batch)
             outcomes.append(outcome)
         self.rule.end_of_epoch()
+        self.together.same(self.network.buffers())
         self.epoch += 1
         losses = torch.stack([outcome.losses for outcome in outcomes]).cpu()  # the epoch's first synchronisation
         self.history["epoch_seconds"].append(time.perf_counter() - start)
         weights = torch.stack([outcome.weights for outcome in outcomes]).cpu()
-        self._stop_if_not_finite(losses, weights, indices.cpu())
+        self._stop_if_not_finite(losses, weights, whole)
         skipped = torch.stack([outcome.skip for outcome in outcomes]).cpu()
         self.history["skipped"] += int(skipped.sum())
         self.history["train_loss"].append(float(losses.mean()))
-        self.summary.add(weights, losses, indices.cpu(), self.epoch)
+        self.summary.add(weights, losses, whole, self.epoch)
         if self.epoch in settings.evaluation_epochs():
             last = self.epoch == settings.epochs
             sets = {"tuning": self.tuning, "test": self.test}
             short, at_once = not last and settings.judged == "main", settings.evaluation_batch
-            scores = {name: evaluate(self.network, self.tasks, s, batch=at_once, main_only=short)
+            scores = {name: evaluate(self.forward, self.tasks, s, batch=at_once, main_only=short)
                       for name, s in sets.items()}  # fmt: skip
             if not math.isfinite(scores["tuning"]["loss"]):
                 found = scores["tuning"]["loss"]
@@ -202,6 +242,13 @@ class Run:
             rows = zip(self.tasks, batch.mass, batch.targets, strict=True)
             batch.mass = torch.stack([m if task.mass is None else m * task.mass(t) for task, m, t in rows])
         return batch
+
+    def _divisible(self, settings: Settings) -> None:
+        count, accumulate = self.together.count, settings.accumulate
+        for name, parts in (("batch_size", count * accumulate), ("reference_batch", count)):
+            if getattr(settings, name) % parts:
+                raise MtlkitError(f"{name} is {getattr(settings, name)}, which {count} processes (accumulate: "
+                                  f"{accumulate}) cannot share evenly.")  # fmt: skip
 
     def _set_rate(self, step: int) -> None:
         """The learning rate of a step of this epoch, for the network and what the rule learns."""
@@ -230,13 +277,17 @@ class Run:
 
     def _save(self, path: Path, identity: str) -> None:
         """Write the whole state, or nothing."""
+        random = self.together.each({
+            "augmentation": self.augmentation.get_state(), "cpu": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state(self.device) if "cuda" in self.device else None,
+        })  # fmt: skip
+        if self.together.rank > 0:
+            return
         state = {
             "identity": identity, "epoch": self.epoch, "history": self.history, "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(), "rule": self.rule.state_dict(), "step": self.step.state_dict(),
             "order": self.order.state(), "reference_order": self.reference_order.state(),
-            "augmentation": self.augmentation.get_state(),
-            "summary": self.summary.state(), "cpu": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state(self.settings.device) if "cuda" in self.settings.device else None,
+            "summary": self.summary.state(), "random": random,
         }  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -245,12 +296,12 @@ class Run:
 
     def _load(self, path: Path, identity: str) -> None:
         try:
-            state = torch.load(path, map_location=self.settings.device, weights_only=True)
-            same = state["identity"] == identity
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            same = state["identity"] == identity and len(state["random"]) == self.together.count
         except Exception as error:  # whatever the reader stumbles over, the file is no checkpoint of ours
             raise MtlkitError(f"the checkpoint {path} cannot be read ({type(error).__name__}); delete it.") from None
         if not same:
-            print(f"the checkpoint {path.name} is of other parameters or code; starting from the beginning")
+            print(f"the checkpoint {path.name} is of other parameters, code or processes; starting from the beginning")
             return
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -258,10 +309,11 @@ class Run:
         self.step.load_state_dict(state["step"])
         self.order.restore({key: value.cpu() for key, value in state["order"].items()})
         self.reference_order.restore({key: value.cpu() for key, value in state["reference_order"].items()})
-        self.augmentation.set_state(state["augmentation"].cpu())
         self.summary.restore(state["summary"])
-        torch.set_rng_state(state["cpu"].cpu())
-        if state["cuda"] is not None:
-            torch.cuda.set_rng_state(state["cuda"].cpu(), self.settings.device)
+        random = state["random"][self.together.rank]
+        self.augmentation.set_state(random["augmentation"].cpu())
+        torch.set_rng_state(random["cpu"].cpu())
+        if random["cuda"] is not None:
+            torch.cuda.set_rng_state(random["cuda"].cpu(), self.device)
         self.epoch, self.history = state["epoch"], state["history"]
         print(f"resumed after epoch {self.epoch} of {self.settings.epochs}")

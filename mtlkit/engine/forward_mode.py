@@ -116,6 +116,8 @@ def _batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor 
 def _group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None,
                 eps: float = 1e-5) -> Tensor:  # fmt: skip
     """Group normalisation, by the same symmetry."""
+    if input.is_cuda and weight is not None and weight.dtype != input.dtype:
+        input = input.to(weight.dtype)  # as autocast does it on a GPU, where the kernel takes one type only
     (x, dx), (w, dw), (b, db) = _pair(input), _pair(weight), _pair(bias)
     batch, channels = x.shape[:2]
     size = x[0, 0].numel()

@@ -5,12 +5,12 @@ no zeros flow through other heads. Rows are kept as lists of tensors where the e
 small.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from mtlkit.engine.reference import Loss
+from mtlkit.engine.reference import Loss, frozen_statistics
 from mtlkit.errors import MtlkitError, one_of
 
 MATRIX = 1_000_000
@@ -35,17 +35,20 @@ class TaskGradients:
             of their Gram matrix that needs no backward pass through the encoder.
         keep: Rows that are held at once, 2 to T; fewer need less memory and more backward passes. None keeps all.
         batched: One batched backward pass for several rows instead of one each; None does so on the GPU.
+        total: Adds up what several processes have of rows; the Gram matrix is that of the sums.
 
     Raises:
         MtlkitError: `at` asks for a representation that the network does not have.
     """
 
     def __init__(self, network: nn.Module, losses: Sequence[Loss], *, at: str = "shared", keep: int | None = None,
-                 batched: bool | None = None) -> None:  # fmt: skip
+                 batched: bool | None = None,
+                 total: Callable[[Sequence[Tensor]], Sequence[Tensor]] = lambda rows: rows) -> None:  # fmt: skip
         one_of("gradients", at, AT)
         if keep is not None and keep < 2:
             raise MtlkitError(f"keep is {keep!r}, which is not at least 2.")
         self.network, self.losses, self.at, self.keep, self.batched = network, list(losses), at, keep, batched
+        self.total = total
         self.shared = list(network.shared_parameters())
         self.split = _splits(network, self.shared)
         if at == "representation" and not self.split:
@@ -63,6 +66,10 @@ class TaskGradients:
             weights: `(T, B)`; the loss of task t is `sum_i weights[t, i] L[t, i]`.
         """
         return (_Split if self.split else _Whole)(self, inputs, targets, weights)
+
+    def summed(self, parts: Iterable[tuple[Tensor, Sequence[Tensor], Tensor]]) -> "Batch":
+        """One batch in micro-batches, one after the other; arguments of each as for a call."""
+        return _Summed(self, parts)
 
     def matrix(self, predictions: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
         """The loss matrix `(T, B)`."""
@@ -112,18 +119,22 @@ class Batch:
         if self.of.keep is not None and self.of.keep <= count:
             return self._gram_by_blocks(self.of.keep - 1)
         rows = self.rows()
-        return rows @ rows.T if isinstance(rows, Tensor) else _products(rows, rows)
+        if isinstance(rows, Tensor):
+            (rows,) = self.of.total([rows])
+            return rows @ rows.T
+        rows = [self.of.total(row) for row in rows]
+        return _products(rows, rows)
 
     def _gram_by_blocks(self, size: int) -> Tensor:
         """With `size` rows at hand at a time, and one more: rows of later blocks are computed anew for each block."""
         count = len(self.losses)
         gram = self.losses.new_zeros(count, count)
         for start in range(0, count, size):
-            block = [self.row(t) for t in range(start, min(start + size, count))]
+            block = [self.of.total(self.row(t)) for t in range(start, min(start + size, count))]
             stop = start + len(block)
             gram[start:stop, start:stop] = _products(block, block)
             for t in range(stop, count):
-                gram[start:stop, t] = gram[t, start:stop] = _products(block, [self.row(t)])[:, 0]
+                gram[start:stop, t] = gram[t, start:stop] = _products(block, [self.of.total(self.row(t))])[:, 0]
         return gram
 
     def backward(self, weights: Tensor, heads: Tensor) -> None:
@@ -182,9 +193,9 @@ class _Split(Batch):
                                              allow_unused=True), self.of.shared)  # fmt: skip
 
     def rows(self) -> list[list[Tensor]] | Tensor:
-        batched = self.z.device.type == "cuda" if self.of.batched is None else self.of.batched
         if self.of.at == "representation":
             return torch.stack(self.at_z).flatten(1)
+        batched = self.losses.device.type == "cuda" if self.of.batched is None else self.of.batched
         if self._rows is None and batched:
             parts = [self._batched(start) for start in range(0, len(self.at_z), CHUNK)]
             self._rows = torch.cat([torch.cat([g.flatten(1) for g in part], 1) for part in parts])
@@ -193,7 +204,8 @@ class _Split(Batch):
     def gram(self) -> Tensor:
         if self.of.at == "representation":
             rows = self.rows()
-            return rows @ rows.T
+            (gram,) = self.of.total([rows @ rows.T])
+            return gram
         return super().gram()
 
     def _batched(self, start: int) -> list[Tensor]:
@@ -243,6 +255,47 @@ class _Whole(Batch):
         torch.autograd.backward(total, inputs=self.of.shared)
 
 
+class _Summed(_Split):
+    """Rows and gradients of the heads are added up, micro-batch after micro-batch; no graph outlives its own. What is
+    made of the gradients at the representation goes through the encoder once more."""
+
+    def __init__(self, of: TaskGradients, parts: Iterable[tuple[Tensor, Sequence[Tensor], Tensor]]) -> None:
+        Batch.__init__(self, of)
+        self._inputs, losses, at_z, self._heads = [], [], [], None
+        for part in parts:
+            self._inputs.append(part[0])
+            losses.append(self._take(of(*part), at_z))
+        self.losses = torch.cat(losses, 1)
+        if at_z:
+            self.z, *self.at_z = (torch.cat(rows) for rows in zip(*at_z, strict=True))
+
+    def _take(self, part: Batch, at_z: list[list[Tensor]]) -> Tensor:
+        if self.of.at == "representation":
+            at_z.append([part.z.detach(), *part.at_z])
+        else:
+            rows = part.rows()
+            if self._rows is None:
+                self._rows = rows
+            elif isinstance(rows, Tensor):
+                self._rows += rows
+            else:
+                self._rows = [torch._foreach_add(a, b) for a, b in zip(self._rows, rows, strict=True)]
+        heads = part.head_gradients()
+        self._heads = heads if self._heads is None else [
+            [a if b is None else b if a is None else a + b for a, b in zip(*both, strict=True)]
+            for both in zip(self._heads, heads, strict=True)
+        ]  # fmt: skip
+        return part.losses
+
+    def head_gradients(self) -> list[list[Tensor | None]]:
+        return self._heads
+
+    def backward_at_z(self, gradient: Tensor) -> None:
+        with frozen_statistics(self.of.network):  # they have moved already
+            for inputs, part in zip(self._inputs, gradient.split([len(x) for x in self._inputs]), strict=True):
+                torch.autograd.backward(self.of.network.encoder(inputs), part, inputs=self.of.shared)
+
+
 def _splits(network: nn.Module, shared: Sequence[Tensor]) -> bool:
     """Whether an encoder holds all shared parameters, and no two heads share any."""
     if not (hasattr(network, "encoder") and hasattr(network, "heads")):
@@ -286,4 +339,6 @@ def _accumulate(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> No
     if more:
         torch._foreach_add_(*map(list, zip(*more, strict=True)))
     for parameter, gradient in fresh:
+        if gradient.stride() != parameter.stride():  # a fused optimizer goes through both in the order of memory
+            gradient = torch.empty_like(parameter).copy_(gradient)
         parameter.grad = gradient.clone() if gradient._base is not None else gradient

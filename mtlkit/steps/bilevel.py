@@ -1,6 +1,7 @@
 """The step of methods that learn task weights through a tentative step of the network."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from mtlkit.engine.alignment import SampleAlignment
 from mtlkit.engine.reference import Loss, frozen_statistics
 from mtlkit.engine.task_gradients import or_zeros
 from mtlkit.errors import MtlkitError
-from mtlkit.steps.by_alignment import _undone as undone
+from mtlkit.steps.base import joined
+from mtlkit.steps.by_alignment import undone
 from mtlkit.steps.per_task import PerTask
 from mtlkit.weighting.bilevel import Bilevel
 
@@ -31,36 +33,48 @@ class ByLookingAhead(PerTask):
         self.parameters = [p for p in network.parameters() if p.requires_grad]
 
     def gradients(self, batch: Samples, reference: Samples | None) -> tuple[Tensor, Tensor]:
-        within = self.within(batch)
+        within, together = self.within(batch), self.together
         rate, kept = self.optimizer.param_groups[0]["lr"], 1 - self.reference_share
-        if self.alignment is not None:
-            (there,) = self._ahead(batch, reference, within, self.alignment.parameters)
-            aligned = self.alignment(batch.inputs, batch.targets, there)
-            products, losses = (within * aligned.scores).sum(1)[None], aligned.losses
+        there = self._ahead(batch, reference, within)
+        if self.accumulate == 1:
+            products, losses, backward = self._compared(batch.inputs, batch.targets, together.mine(within), there)
         else:
-            there = self._ahead(batch, reference, within, self.parameters)
-            matrix = self.matrix(batch)
-            products, losses = _products((within * matrix).sum(1), there, self.parameters), matrix.detach()
-        weights = self.rule(-rate * products, self.signal(batch, losses)).to(within.dtype)[:, None] * within
-        if self.alignment is not None:
-            aligned.backward(weights * kept)
-        else:
-            (weights * kept * matrix).sum().backward()
+            backward = partial(self.backward, batch)
+            with frozen_statistics(self.network):
+                seen = [self._compared(*part, there)[:2] for part in self.parts(batch, together.mine(within))]
+            products, losses = sum(one for one, _ in seen), joined([one for _, one in seen])
+        (products,) = together.sum([products])
+        signal = self.signal(batch, losses)
+        weights = self.rule(-rate * products, signal).to(within.dtype)[:, None] * within
+        backward(together.mine(weights) * kept)
         self.reference_update(reference)
-        return losses, weights
+        return signal.losses, weights
 
-    def _ahead(self, batch: Samples, reference: Samples, within: Tensor,
-               parameters: Sequence[Tensor]) -> list[list[Tensor]]:  # fmt: skip
+    def _compared(self, inputs: Tensor, targets: Sequence[Tensor], within: Tensor,
+                  there: list[list[Tensor]]) -> tuple[Tensor, Tensor, Callable[[Tensor], None]]:  # fmt: skip
+        """Products `(S, T)` of S gradients with those of the task losses of a micro-batch, its losses, and their
+        `backward(W)`."""
+        if self.alignment is not None:
+            aligned = self.alignment(inputs, targets, there[0])
+            return (within * aligned.scores).sum(1)[None], aligned.losses, aligned.backward
+        matrix = self.matrix(inputs, targets)
+        products = _products((within * matrix).sum(1), there, self.parameters)
+        return products, matrix.detach(), lambda weights: (weights * matrix).sum().backward()
+
+    def _ahead(self, batch: Samples, reference: Samples, within: Tensor) -> list[list[Tensor]]:
         """Gradients of the main reference loss, or of all, after the tentative step."""
+        parameters, together = self.parameters if self.alignment is None else self.alignment.parameters, self.together
         with undone(self.network, self.optimizer), frozen_statistics(self.network):
-            (self.rule.weights()[:, None].to(within.dtype) * within * self.matrix(batch)).sum().backward()
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-            losses = (self.within(reference) * self.matrix(reference)).sum(1)
-            losses = losses if self.rule.every_task else losses[:1]
-            found = [torch.autograd.grad(loss, parameters, retain_graph=k + 1 < len(losses), allow_unused=True)
-                     for k, loss in enumerate(losses)]  # fmt: skip
-        return [or_zeros(row, parameters) for row in found]
+            self.backward(batch, together.mine(self.rule.weights()[:, None].to(within.dtype) * within))
+            self.take_step()
+            count, total = len(within) if self.rule.every_task else 1, None
+            for *part, columns in self.parts(reference, together.mine(self.within(reference))):
+                losses = (columns * self.matrix(*part)).sum(1)[:count]
+                found = [torch.autograd.grad(loss, parameters, retain_graph=k + 1 < count, allow_unused=True)
+                         for k, loss in enumerate(losses)]  # fmt: skip
+                rows = [or_zeros(row, parameters) for row in found]
+                total = rows if total is None else list(map(torch._foreach_add, total, rows))
+            return [list(together.sum(row)) for row in total]
 
 
 def _products(here: Tensor, there: Sequence[Sequence[Tensor]], parameters: Sequence[Tensor]) -> Tensor:

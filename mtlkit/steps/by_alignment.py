@@ -1,8 +1,9 @@
 """The step of rules that look at the alignment of every sample: one tangent pass beside the plain step."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,10 +12,10 @@ from torch.optim import Optimizer
 
 from mtlkit.data.base import Samples
 from mtlkit.engine.alignment import Aligned, SampleAlignment
-from mtlkit.engine.reference import Loss, frozen_statistics, length, reference_pass
+from mtlkit.engine.reference import Loss, frozen_statistics, length
 from mtlkit.errors import MtlkitError
-from mtlkit.steps.base import Step
-from mtlkit.weighting.base import AlignmentRule, share_out, spread
+from mtlkit.steps.base import Step, joined
+from mtlkit.weighting.base import AlignmentRule, Signal, share_out, spread
 
 
 class ByAlignment(Step):
@@ -44,76 +45,110 @@ class ByAlignment(Step):
         self._direction, self._previous, self._count = state["direction"], state["previous"], state["count"]
 
     def _plain(self, batch: Samples, reference: Samples | None, divide_by: int = 1) -> tuple[Tensor, Tensor]:
-        self._refresh(batch, reference, update=self.rule.update == "plain" and self.reference_share > 0)
-        aligned = self._aligned(batch)
-        weights = self.weights(self.signal(batch, aligned.losses, alignment=aligned.scores))
-        aligned.backward(weights * ((1 - self.reference_share) / divide_by))
-        return aligned.losses, weights
+        update, kept = self.rule.update == "plain" and self.reference_share > 0, (1 - self.reference_share) / divide_by
+        if self.accumulate > 1 and self.rule.adds_up and not self.use_class_shares:
+            self._refresh(batch, reference)
+            found = self._divided_at_the_end(batch, kept)
+            if update:
+                self.reference_update(reference)
+            return found
+        self._refresh(batch, reference, update)
+        signal, backward = self._aligned(batch)
+        weights = self.weights(signal)
+        backward(self.together.mine(weights) * kept)
+        return signal.losses, weights
+
+    def _divided_at_the_end(self, batch: Samples, kept: float) -> tuple[Tensor, Tensor]:
+        """One pass over the micro-batches with weights whose divisor is known at the end."""
+        losses, raw = [], []
+        for inputs, targets, mass, groups in self.parts(batch, batch.mass, batch.groups):
+            aligned = self._one(inputs, targets)
+            signal = Signal(aligned.losses, mass, groups, self.class_shares, alignment=aligned.scores)
+            losses.append(signal.losses)
+            raw.append(self.rule.raw(signal))
+            aligned.backward(raw[-1])
+            del aligned
+        raw = self.together.gather(joined(raw))
+        total = raw.sum()
+        total = torch.where(total > 0, total, torch.ones_like(total))
+        gradients = [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
+        torch._foreach_mul_(gradients, (kept / total).to(gradients[0].dtype))
+        return self.together.gather(joined(losses)), raw / total
 
     def _after_look_ahead(self, batch: Samples, reference: Samples | None) -> tuple[Tensor, Tensor]:
         """Weights from alignments after a tentative step with equal weights, which is undone before the update."""
-        with _undone(self.network, self.optimizer), frozen_statistics(self.network):
-            (self.equal(batch) * self.matrix(batch)).sum().backward()
-            self.optimizer.step()
-            self.optimizer.zero_grad()
+        with undone(self.network, self.optimizer), frozen_statistics(self.network):
+            self.backward(batch, self.together.mine(self.equal(batch)))
+            self.take_step()
             self._refresh(batch, reference)
-            aligned = self._aligned(batch)
-            weights = self.weights(self.signal(batch, aligned.losses, alignment=aligned.scores))
-        matrix = self.matrix(batch)
-        (weights * (1 - self.reference_share) * matrix).sum().backward()
+            weights = self.weights(self._aligned(batch)[0])
+        losses = self.backward(batch, self.together.mine(weights) * (1 - self.reference_share))
         self.reference_update(reference)
-        return matrix.detach(), weights
+        return self.together.gather(losses), weights
 
     def _as_published(self, batch: Samples, reference: Samples | None) -> tuple[Tensor, Tensor]:
         """Two updates per batch, the first with the weights of the batch before; losses are divided by B once more."""
-        size = len(batch.inputs)
-        previous = self.equal(batch) if self._previous is None else self._previous
-        if previous.shape != batch.mass.shape:
+        equal = self.equal(batch)
+        size = equal.shape[1]
+        previous = equal if self._previous is None else self._previous
+        if previous.shape != equal.shape:
             raise MtlkitError(
                 f"update 'published' uses the weights of the batch before, of shape "
-                f"{tuple(previous.shape)}; this batch has {tuple(batch.mass.shape)}: keep one size."
+                f"{tuple(previous.shape)}; this batch has {tuple(equal.shape)}: keep one size."
             )
-        (previous / size * self.matrix(batch)).sum().backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        self.backward(batch, self.together.mine(previous) / size)
+        self.take_step()
         losses, self._previous = self._plain(batch, reference, divide_by=size)
         self.reference_update(reference)
         return losses, self._previous
 
     def _refresh(self, batch: Samples, reference: Samples | None, update: bool = False) -> None:
-        """The direction to align with, new where it is due; the reference batch's share of the `update` with it."""
         due = self._direction is None or self._count % self.rule.refresh == 0
         if self.rule.direction == "batch":
             if due:
-                self._direction = reference_pass(self.network, self.losses, batch.inputs, batch.targets,
-                                                 self.alignment.parameters, self._main(batch))  # fmt: skip
+                self._direction = self.reference_pass(batch, self.alignment.parameters, self._main(batch), None)
             if update:
                 self.reference_update(reference)
         elif due or update:
             weights = self.equal(reference) * self.reference_share if update else None
-            gradient = reference_pass(self.network, self.losses, reference.inputs, reference.targets,
-                                      self.alignment.parameters, self._main(reference) if due else None,
-                                      weights)  # fmt: skip
+            main = self._main(reference) if due else None
+            gradient = self.reference_pass(reference, self.alignment.parameters, main, weights)
             self._direction = gradient if due else self._direction
 
-    def _aligned(self, batch: Samples) -> Aligned:
-        """The batch, its scores as if the direction had length one (zero stays zero)."""
-        aligned = self.alignment(batch.inputs, batch.targets, self._direction)
+    def _one(self, inputs: Tensor, targets: Sequence[Tensor]) -> Aligned:
+        """A micro-batch, its scores as if the direction had length one (zero stays zero)."""
+        aligned = self.alignment(inputs, targets, self._direction)
         size = length(self._direction)
         aligned.scores = aligned.scores / torch.where(size > 0, size, torch.ones_like(size))
         return aligned
 
+    def _aligned(self, batch: Samples) -> tuple[Signal, Callable[[Tensor], Any]]:
+        """What the rule may see of the whole batch, and the `backward(W)` of `forward`."""
+        if self.accumulate == 1:
+            aligned = self._one(batch.inputs, batch.targets)
+            return self.signal(batch, aligned.losses, alignment=aligned.scores), aligned.backward
+        with frozen_statistics(self.network):
+            seen = [_numbers(self._one(*part)) for part in self.parts(batch)]
+        losses, scores = map(joined, zip(*seen, strict=True))
+        return self.signal(batch, losses, alignment=scores), partial(self.backward, batch)
+
     def _main(self, of: Samples) -> Tensor:
-        """Weights `(R,)`, total 1, of the main task's loss on a batch."""
-        mass = of.mass[:1]
+        """Weights `(1, R)`, total 1, of the main task's loss on a batch."""
+        whole = self.together.labels(of)
+        mass = whole.mass[:1]
         if self.rule.reference_loss == "class_balanced":
             classes = 1 if self.class_shares is None else self.class_shares.shape[1]
-            return share_out(mass, of.groups[:1], torch.ones_like(mass[:, :1]).expand(1, classes))[0]
-        return spread(torch.ones_like(mass[:, 0]), mass)[0]
+            return share_out(mass, whole.groups[:1], torch.ones_like(mass[:, :1]).expand(1, classes))
+        return spread(torch.ones_like(mass[:, 0]), mass)
+
+
+def _numbers(aligned: Aligned) -> tuple[Tensor, Tensor]:
+    """Without the graph, which is gone before the next one is built."""
+    return aligned.losses, aligned.scores
 
 
 @contextmanager
-def _undone(network: nn.Module, optimizer: Optimizer) -> Iterator[None]:
+def undone(network: nn.Module, optimizer: Optimizer) -> Iterator[None]:
     """What happens to the parameters and to the optimizer inside is undone at the end."""
     parameters = list(network.parameters())
     kept = [parameter.detach().clone() for parameter in parameters]

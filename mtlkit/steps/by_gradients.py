@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mtlkit.data.base import Samples
 from mtlkit.engine.reference import Loss
 from mtlkit.engine.task_gradients import Batch, TaskGradients
+from mtlkit.errors import MtlkitError
 from mtlkit.steps.per_task import PerTask
 from mtlkit.weighting.gradients import Direction, GradientRule
 
@@ -17,7 +18,14 @@ class _OfGradients(PerTask):
     def __init__(self, network: nn.Module, losses: Sequence[Loss], rule: GradientRule | Direction, *,
                  keep: int | None = None, **options: Any) -> None:  # fmt: skip
         super().__init__(network, losses, rule, **options)
-        self.engine = TaskGradients(network, losses, at=rule.gradients, keep=keep)
+        self.engine = TaskGradients(network, losses, at=rule.gradients, keep=keep, total=self.together.sum)
+        if keep is not None and self.accumulate > 1:
+            raise MtlkitError("keep computes task gradients anew where accumulate adds them up: use one of them.")
+
+    def found(self, batch: Samples, within: Tensor) -> Batch:
+        """The task gradients of this process's samples."""
+        parts = list(self.parts(batch, self.together.mine(within)))
+        return self.engine(*parts[0]) if len(parts) == 1 else self.engine.summed(parts)
 
 
 class ByGradients(_OfGradients):
@@ -29,7 +37,7 @@ class ByGradients(_OfGradients):
 
     def gradients(self, batch: Samples, reference: Samples | None) -> tuple[Tensor, Tensor]:
         within = self.within(batch)
-        found = self.engine(batch.inputs, batch.targets, within)
+        found = self.found(batch, within)
         gram = found.gram() if self.rule.uses_gram else None
         signal = self.signal(batch, found.losses, gram=gram)
         weights = self.rule(signal)
@@ -39,27 +47,35 @@ class ByGradients(_OfGradients):
         if penalty is not None:
             (penalty * kept).backward()
         self.reference_update(reference)
-        return found.losses, weights.to(within.dtype)[:, None] * within
+        return signal.losses, weights.to(within.dtype)[:, None] * within
 
 
 class ByDirection(_OfGradients):
     """The one gradient that a method makes of all, for the shared parameters; its own task's for every head. The
     weights that are reported are those of the heads."""
 
+    def __init__(self, network: nn.Module, losses: Sequence[Loss], rule: Direction, **options: Any) -> None:
+        super().__init__(network, losses, rule, **options)
+        if self.together.count > 1 and type(rule).attach is not Direction.attach:
+            raise MtlkitError("this method sets the gradients of its own layers, which several processes would add up: "
+                              "train it in one process.")  # fmt: skip
+
     def gradients(self, batch: Samples, reference: Samples | None) -> tuple[Tensor, Tensor]:
-        within = self.within(batch)
-        found = self.engine(batch.inputs, batch.targets, within)
+        within, together = self.within(batch), self.together
+        found = self.found(batch, within)
         signal, kept = self.signal(batch, found.losses), 1 - self.reference_share
         heads = self.rule.heads(signal)
         found.backward_heads(heads * kept)
         if self.rule.gradients == "representation":
-            direction = self.rule(torch.stack(found.at_z), signal, found.z.detach())
-            found.backward_at_z(direction * kept)
+            at_z, z = together.gather(torch.stack(found.at_z)), together.gather(found.z.detach(), 0)
+            direction = self.rule(at_z, signal, z)
+            found.backward_at_z(together.mine(direction, 0) * kept)
         else:
-            direction = self.rule(_matrix(found), signal, None)
-            found.add(direction * kept)
+            (whole,) = together.sum([_matrix(found)])
+            direction = self.rule(whole, signal, None)
+            found.add(direction * (kept / together.count))  # all processes add the same
         self.reference_update(reference)
-        return found.losses, heads.to(within.dtype)[:, None] * within
+        return signal.losses, heads.to(within.dtype)[:, None] * within
 
 
 def _matrix(found: Batch) -> Tensor:

@@ -11,6 +11,8 @@ class PerTask(Step):
     """A step whose method weighs tasks; `within` says how the samples of a task share its weight."""
 
     def within(self, batch: Samples) -> Tensor:
-        """`(T, B)`, by mass and, if `use_class_shares`, by the class shares; rows total 1, or 0 without labels."""
-        within = spread(ones_like(batch.mass[:, 0]), batch.mass)
-        return share_out(within, batch.groups, self.class_shares) if self.use_class_shares else within
+        """`(T, B)` of the whole batch, by mass and, if `use_class_shares`, by the class shares; rows total 1, or 0
+        without labels."""
+        whole = self.together.labels(batch)
+        within = spread(ones_like(whole.mass[:, 0]), whole.mass)
+        return share_out(within, whole.groups, self.class_shares) if self.use_class_shares else within

@@ -47,6 +47,9 @@ class Weighting(nn.Module):
     needs: ClassVar[str] = "losses"
     """What its step must compute: a key of `mtlkit.steps.STEPS`."""
 
+    sees_losses: ClassVar[bool] = True
+    """Whether weights depend on `signal.losses`; where not, a batch in micro-batches is passed once."""
+
     looks_after: ClassVar[bool] = False
     """Whether `after` wants to see the losses of the same batch after the update."""
 
@@ -98,6 +101,12 @@ class AlignmentRule(Rule):
     reference_loss = "mean"
     refresh = 1
     update = "plain"
+    adds_up = False
+    """Whether the weights are those of `raw`, divided by their total (and zero where that is)."""
+
+    def raw(self, signal: Signal) -> Tensor:
+        """`(T, B)` >= 0, what a sample gets whatever the others are."""
+        raise NotImplementedError
 
 
 def spread(weights: Tensor, mass: Tensor) -> Tensor:

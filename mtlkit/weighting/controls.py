@@ -10,6 +10,8 @@ from mtlkit.weighting.base import Rule, Signal, spread
 class MainTask(Rule):
     """The main task alone: weight 1 for task 0, none for the auxiliary tasks."""
 
+    sees_losses = False
+
     def forward(self, signal: Signal) -> Tensor:
         weights = torch.zeros_like(signal.losses[:, 0])
         weights[0] = 1
@@ -18,6 +20,8 @@ class MainTask(Rule):
 
 class Oracle(Rule):
     """Equal weighting of the labels that were not corrupted: what perfect detection would give."""
+
+    sees_losses = False
 
     def forward(self, signal: Signal) -> Tensor:
         if signal.flipped is None:
@@ -31,6 +35,8 @@ class LabelConsistency(Rule):
     For one-against-rest tasks over all classes: exactly one of a sample's labels is 1, so a flip of the main label
     shows in their sum, without anything being learnt. With flips in the main task alone it is the oracle.
     """
+
+    sees_losses = False
 
     def forward(self, signal: Signal) -> Tensor:
         mass = signal.mass.clone()

@@ -12,5 +12,7 @@ class EqualWeighting(Rule):
     Departure: the release of RLW sums the losses, T times this; the paper divides, as here.
     """
 
+    sees_losses = False
+
     def forward(self, signal: Signal) -> Tensor:
         return torch.full_like(signal.losses[:, 0], 1 / self.tasks)

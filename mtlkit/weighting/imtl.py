@@ -18,6 +18,8 @@ class IMTLLoss(Rule):
     Departure: the mean in place of the sum over tasks.
     """
 
+    sees_losses = False
+
     def __init__(self, tasks: int) -> None:
         super().__init__(tasks)
         self.scale = nn.Parameter(torch.zeros(tasks))

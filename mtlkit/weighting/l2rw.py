@@ -16,9 +16,13 @@ class L2RW(AlignmentRule):
     """
 
     align = "shared_and_main_head"
+    adds_up = True
+
+    def raw(self, signal: Signal) -> Tensor:
+        main = signal.alignment[:1].clamp_min(0) * signal.mass[:1]
+        return torch.cat([main, torch.zeros_like(signal.alignment[1:])])
 
     def forward(self, signal: Signal) -> Tensor:
-        main = signal.alignment[:1].clamp_min(0) * signal.mass[:1]
-        total = main.sum()
-        main = main / total.where(total > 0, total.new_ones(()))
-        return torch.cat([main, torch.zeros_like(signal.alignment[1:])]).to(signal.losses.dtype)
+        raw = self.raw(signal)
+        total = raw[0].sum()
+        return (raw / total.where(total > 0, total.new_ones(()))).to(signal.losses.dtype)

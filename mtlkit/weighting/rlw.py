@@ -30,6 +30,8 @@ class RandomLossWeighting(Rule):
         seed: Of the draws.
     """
 
+    sees_losses = False
+
     def __init__(self, tasks: int, *, law: str = "normal", k: int = 1, seed: int = 0) -> None:
         super().__init__(tasks)
         law = law.lower()  # the releases write Bernoulli and Dirichlet

@@ -57,13 +57,17 @@ class SLGrad(AlignmentRule):
             raise MtlkitError(f"refresh is {refresh!r}, which is not at least 1.")
         self.align, self.normalisation, self.group_shares, self.strength = align, normalisation, group_shares, strength
         self.reference_loss, self.refresh, self.update, self.shuffle = reference_loss, refresh, update, shuffle
+        self.adds_up = normalisation == "joint" and not shuffle
         self._generator = torch.Generator().manual_seed(seed)
 
-    def forward(self, signal: Signal) -> Tensor:
+    def raw(self, signal: Signal) -> Tensor:
         positive = signal.alignment.clamp_min(0)
         if self.strength == "sign":
             positive = (positive > 0).to(signal.losses.dtype)
-        weights = self._normalised(positive * signal.mass, signal)
+        return positive * signal.mass
+
+    def forward(self, signal: Signal) -> Tensor:
+        weights = self._normalised(self.raw(signal), signal)
         return self._shuffled(weights, torch.where(signal.mass > 0, signal.groups, -1)) if self.shuffle else weights
 
     def _normalised(self, weights: Tensor, signal: Signal) -> Tensor:

@@ -20,6 +20,8 @@ class UncertaintyWeighting(Rule):
         initial: Every s_t at the start; -0.5 as in LibMTL.
     """
 
+    sees_losses = False
+
     def __init__(self, tasks: int, *, initial: float = -0.5) -> None:
         super().__init__(tasks)
         self.log_variance = nn.Parameter(torch.full((tasks,), float(initial)))
