@@ -72,8 +72,7 @@ def _table(cells: Cells, judged: Judged, condition: str, at: str, records: Seque
         f"{study.name}, {study.label(condition)}: test metrics of every task {epoch_rule(study, at)}, mean ± "
         f"half-width of the 95 % t interval over {len(cells.seeds)} seeds. Data: {cells.variant}. Δp: gain relative to "
         "the run of the same seed that is named, mean over a task's metrics and then over tasks."
-        f"{lost} "
-        f"Time: median per step over that of {study.label(study.baseline)}."
+        f"{lost} Time: median per step over that of {study.label(study.baseline)}."
     )
     return Table(frame, caption, cells.notes() + notes, pd.DataFrame(cells.numbers + numbers))
 
