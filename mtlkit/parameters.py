@@ -192,6 +192,6 @@ RULES: dict[str, Callable[[str, Any], Any]] = {
     "train": _range(0),
     "seconds": _range(0),
     **{name: _COUNT for name in ("tasks", "epochs", "batch_size", "reference_batch", "refresh", "evaluations",
-                                 "evaluation_batch", "accumulate", "threads", "k", "head_layers", "head_width", "shared_width",
-                                 "input_dimension", "output_dimension")},
+                                 "evaluation_batch", "accumulate", "threads", "k", "head_layers", "head_width",
+                                 "shared_width", "input_dimension", "output_dimension")},
 }  # fmt: skip

@@ -58,7 +58,7 @@ def code_hash(weighting: str, network: str, data: str) -> str:
 
     package = paths.ROOT / "mtlkit"
     names = ["tasks", "optimizers", "schedules", "order", "summary", "evaluation", "training", "forward", "reading",
-             "distributed", "steps/base", "engine/reference"]  # fmt: skip
+             "distributed", "batch_norm", "steps/base", "engine/reference"]  # fmt: skip
     names += ["dense", "pixels"] if network in DENSE else []
     method = METHODS.get(weighting.removeprefix(RANDOM_FIRST))
     if method is not None:

@@ -118,9 +118,8 @@ class Run:
     """One training run that can be stopped and resumed after any epoch.
 
     Under `torchrun` its processes divide every batch evenly and take the steps that one process would take; see
-    `mtlkit.distributed`. Dropout and augmentation draw differently in each. Batch normalisation sees whole batches on
-    GPUs; on the CPU each process normalises its own part, with the running statistics of the first one. All evaluate,
-    with the same result; the first writes checkpoints.
+    `mtlkit.distributed`. Batch normalisation sees whole batches; dropout and augmentation draw differently in each
+    process. All evaluate, with the same result; the first one writes checkpoints.
 
     Args:
         network: Moved to the device.
@@ -140,7 +139,8 @@ class Run:
         self.device = device = self.together.device(settings.device)
         self._divisible(settings)
         self.tasks, self.settings, self.augment = list(tasks), settings, data.augment
-        self.network, self.rule = self.together.normalised(network.to(device)).train(), rule.to(device)
+        self.network, self.rule = network.to(device).train(), rule.to(device)
+        self.together.synchronise(self.network)
         self.together.same([*self.network.parameters(), *self.network.buffers()])
         self.forward = prepared(self.network, precision=settings.precision, channels_last=settings.channels_last,
                                 checkpoint=settings.checkpoint)  # fmt: skip
@@ -221,7 +221,6 @@ class Run:
             self.step.after(batch)
             outcomes.append(outcome)
         self.rule.end_of_epoch()
-        self.together.same(self.network.buffers())
         self.epoch += 1
         losses = torch.stack([outcome.losses for outcome in outcomes]).cpu()  # the epoch's first synchronisation
         self.history["epoch_seconds"].append(time.perf_counter() - start)

@@ -46,13 +46,15 @@ class SampleAlignment:
             (tangent through everything), `double_backward` (where an operator has no forward mode; 7 instead of 5
             forward passes), or `auto`: the first of these that is exact, found out on the first batch. No path
             approximates.
+        total: Adds up what several processes have, for decisions about the path: all take the same one.
 
     Raises:
         MtlkitError: No path, or not the one asked for, is exact for this network.
     """
 
     def __init__(self, network: nn.Module, losses: Sequence[Loss], *, main_head: bool = False,
-                 path: str = "auto") -> None:  # fmt: skip
+                 path: str = "auto",
+                 total: Callable[[Sequence[Tensor]], Sequence[Tensor]] = lambda parts: parts) -> None:  # fmt: skip
         self.network = network
         self.losses = list(losses)
         self.shared = list(network.shared_parameters())
@@ -70,7 +72,7 @@ class SampleAlignment:
         if self._split:
             self._encoder_slots = slots(network.encoder, self.shared)
             self._head_slots = slots(network.heads[0], self.head)
-        self._asked = path
+        self._asked, self._total = path, total
         self._exact: dict[bool, str] = {}  # training mode -> path
 
     def __call__(self, inputs: Tensor, targets: Sequence[Tensor], direction: Sequence[Tensor]) -> Aligned:
@@ -194,11 +196,12 @@ class SampleAlignment:
         gradient = torch.autograd.grad((weights * matrix).sum(), self.parameters, allow_unused=True)
         found, expected = (sum((g * v).sum() for g, v in zip(one, direction, strict=True) if g is not None)
                            for one in (backward, gradient))  # fmt: skip
-        tolerance = 1e-8 if matrix.dtype == torch.float64 else 2e-2  # TF32 and bfloat16 round coarsely
         parts = weights * aligned.scores
-        if (parts.sum() - expected).abs() > tolerance * parts.abs().sum():
+        scored, found, expected, size = self._total([parts.sum(), found, expected, parts.abs().sum()])
+        tolerance = size * (1e-8 if matrix.dtype == torch.float64 else 2e-2)  # TF32 and bfloat16 round coarsely
+        if (scored - expected).abs() > tolerance:
             return "its scores do not add up to what a backward pass gives"
-        if (found - expected).abs() > tolerance * parts.abs().sum():
+        if (found - expected).abs() > tolerance:
             return "its backward pass does not give what a plain one does"
         return None
 
@@ -213,7 +216,8 @@ class SampleAlignment:
         matrix = self._matrix([head(z) for head in self.network.heads], targets)
         half = z.shape[0] // 2
         parts = [(matrix[:, :half], slice(half, None)), (matrix[:, half:], slice(0, half))]
-        return not any(torch.autograd.grad(part.sum(), z, retain_graph=True)[0][other].any() for part, other in parts)
+        mixed = [torch.autograd.grad(part.sum(), z, retain_graph=True)[0][other].any() for part, other in parts]
+        return not any(self._total([one.to(z.dtype) for one in mixed]))
 
 
 def _leaves(network: nn.Module) -> list[nn.Parameter]:
