@@ -100,6 +100,7 @@ def _train(experiment: str, p: Parameters, seed: int, data: Dataset, network: nn
         "arm": p.arm,
         "parameters": {key: value for key, value in p.items() if key not in records.PLUMBING},
         "seed": seed,
+        "tasks": data.task_names,
         "network": {
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
             "shared": sum(parameter.numel() for parameter in network.shared_parameters()),

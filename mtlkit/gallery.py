@@ -17,6 +17,8 @@ ALT = {
     "more_results": "More test metrics of the main task, drawn in the same way",
     "curves": "Test metric of the main task over training, a line per method with its interval",
     "flipped_mass": "Share of the main task's weight on wrong labels over training, beside their share of the labels",
+    "gains": "Delta_p of every method to the baseline, mean and 95 % interval over seeds, and the gain of every task",
+    "boxes": "Box plot for every method over seeds, with all seeds as dots",
     "weights": "Histogram of the main task's sample weights, right labels against wrong ones",
     "task_weights": "Share of the weight that every task has over training",
 }
@@ -30,7 +32,8 @@ RULE = (
     "A claim **holds** where every comparison that it rests on comes out better by at least the margin, with Holm's "
     "correction. It **holds in part** where some do and none comes out worse, and is **mixed** where others do. It "
     "**does not hold** where none comes out better and each is worse or within the margin, and is **undecided** in all "
-    "other cases. **So far**: some comparisons have no records yet; **open**: none has."
+    "other cases. A claim that something is no worse counts differences within the margin as it does better ones. **So "
+    "far**: some comparisons have no records yet; **open**: none has."
 )
 
 
@@ -76,7 +79,7 @@ def claims_page(statements: Sequence[dict], tables: Sequence[Table]) -> str:
         bases = statement.get("rests_on", [])
         chosen = [any(family == base["family"] and arm == base.get("arm", arm) for base in bases)
                   for family, arm in zip(numbers["family"], numbers["arm"], strict=True)]  # fmt: skip
-        word = verdict(list(numbers.loc[chosen, "verdict"]))
+        word = verdict(list(numbers.loc[chosen, "verdict"]), statement.get("expects", "better"))
         if numbers.loc[chosen, "exploratory"].any():
             word += " (exploratory)"
         top.append(f"| [{number}](#claim-{number}) | {statement['claim']} | {statement['source']} | **{word}** |")
@@ -91,9 +94,12 @@ def claims_page(statements: Sequence[dict], tables: Sequence[Table]) -> str:
     return "\n\n".join(["# Claims, and what the records say", RULE, "\n".join(top), *parts]) + "\n"
 
 
-def verdict(words: Sequence[str]) -> str:
-    """What is said of a claim, from the verdicts of the comparisons that it rests on."""
+def verdict(words: Sequence[str], expects: str = "better") -> str:
+    """What is said of a claim, from the verdicts of the comparisons that it rests on. One that expects `no_worse` is
+    borne out by those within the margin as well."""
     known = [word for word in words if word]
+    if expects == "no_worse":
+        known = ["better" if word == "within margin" else word for word in known]
     if not known:
         return OPEN
     if "better" in known:

@@ -51,8 +51,8 @@ def _predict(network: nn.Module, inputs: Tensor) -> list[Tensor]:
 
 
 def picture(task: str, value: Tensor, top: float, *, whole: bool = False) -> np.ndarray:
-    """Colours `(H, W, 3)` in [0, 1] of one map: an image, labels or logits, a measurement up to `top`, or normals. Pixels
-    without a label are grey, unless the map is `whole`."""
+    """Colours `(H, W, 3)` in [0, 1] of one map: an image, labels or logits, a measurement up to `top`, or normals.
+    Pixels without a label are grey, unless the map is `whole`."""
     import matplotlib
 
     if task == "image":

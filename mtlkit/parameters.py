@@ -185,6 +185,7 @@ RULES: dict[str, Callable[[str, Any], Any]] = {
     "weight_decay": _range(0),
     "reference_share": _range(0, 1, below=True),
     "main_class": _range(0, 9),
+    "classes": _range(1),
     "shared_layers": _range(0),
     "related_std": _range(0),
     "many_tasks": _range(0),

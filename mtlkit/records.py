@@ -73,16 +73,21 @@ def _with_imports(files: list[Path], package: Path) -> list[Path]:
     """The files of data sets, networks and methods, and what they import from those of others, and so on."""
     found, todo = set(files), list(files)
     while todo:
-        file = todo.pop()
-        for node in ast.walk(ast.parse(file.read_text())) if file.is_file() else ():
-            if isinstance(node, ast.ImportFrom) and str(node.module).startswith(OF_A_KIND):
-                module = package.parent / str(node.module).replace(".", "/")
-                modules = [module, *(module / alias.name for alias in node.names)]
-                ones = [one for of in modules for one in (of.with_suffix(".py"), of / "__init__.py")]
-                new = {one for one in ones if one.is_file()} - found
-                todo += sorted(new)
-                found |= new
+        new = _imported(todo.pop(), package) - found
+        todo += sorted(new)
+        found |= new
     return sorted(found)
+
+
+@cache
+def _imported(file: Path, package: Path) -> frozenset[Path]:
+    found = []
+    for node in ast.walk(ast.parse(file.read_text())) if file.is_file() else ():
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith(OF_A_KIND):
+            module = package.parent / str(node.module).replace(".", "/")
+            modules = [module, *(module / alias.name for alias in node.names)]
+            found += [one for of in modules for one in (of.with_suffix(".py"), of / "__init__.py")]
+    return frozenset(one for one in found if one.is_file())
 
 
 OF_A_KIND = ("mtlkit.data", "mtlkit.nets", "mtlkit.weighting")

@@ -75,6 +75,21 @@ def test_verdict(words: list[str], expected: str) -> None:
     assert verdict(words) == expected
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["within margin", "better"], "holds"),
+        (["within margin", "undecided"], "holds in part"),
+        (["within margin", "worse"], "mixed"),
+        (["worse", "worse"], "does not hold"),
+        (["undecided"], "undecided"),
+        (["within margin", ""], "holds, so far"),
+    ],
+)
+def test_verdict_of_a_claim_that_something_is_no_worse(words: list[str], expected: str) -> None:
+    assert verdict(words, "no_worse") == expected
+
+
 def test_an_open_claim_says_why() -> None:
     from mtlkit import claims
 

@@ -341,6 +341,7 @@ def test_less_weight_of_a_useless_task_is_better(tmp_path, study, records):
         ({"claim": "a", "source": "b", "why": "c", "rests_on": [{"family": "one"}]}, "either rests_on"),
         ({"claim": "a", "source": "b", "rests_on": [{"family": "won"}]}, "'one'"),
         ({"claim": "a", "rests_on": [{"family": "one"}]}, "source missing"),
+        ({"claim": "a", "source": "b", "why": "c", "expects": "no_wrose"}, "'no_worse'"),
     ],
 )
 def test_wrong_statements_are_refused(tmp_path, entry, message):
