@@ -7,21 +7,23 @@ import torch
 from torch import nn
 
 from mtlkit.data.base import Samples
+from mtlkit.reading import batches
 from mtlkit.tasks import Task
 
 
 def evaluate(network: nn.Module, tasks: Sequence[Task], samples: Samples, *, batch: int = 500,
-             main_only: bool = False) -> dict[str, Any]:  # fmt: skip
+             main_only: bool = False, workers: int = 0) -> dict[str, Any]:  # fmt: skip
     """Metrics of the main task over a set, and `tasks`, a list with those of every task (unless `main_only`); samples
-    without a label do not count."""
+    without a label do not count. The set is taken `batch` samples at a time, read ahead by `workers` threads."""
     training = network.training
     network.eval()
     meters = [task.meter() for task in (tasks[:1] if main_only else tasks)]
     labelled = samples.mass.cpu() > 0
     short = main_only and hasattr(network, "main")
     with torch.inference_mode():
-        for index in torch.arange(len(samples)).split(batch):
-            some = samples.take(index.to(samples.mass.device))
+        indices = torch.arange(len(samples)).split(batch)
+        places = [index.to(samples.mass.device) for index in indices]
+        for index, some in zip(indices, batches(samples, places, workers), strict=True):
             predictions = [network.main(some.inputs)] if short else network(some.inputs)
             for meter, prediction, target, there in zip(meters, predictions, some.targets, labelled[:, index],
                                                         strict=False):  # fmt: skip

@@ -115,7 +115,7 @@ def _train(experiment: str, p: Parameters, seed: int, data: Dataset, network: nn
             "seconds": time.perf_counter() - start,
             "peak_memory_mb": memory,
         },
-        "environment": records.environment(p.device, p.threads) | training.together.facts(network),
+        "environment": records.environment(p.device, p.threads) | {"processes": together().count},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

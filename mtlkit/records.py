@@ -22,7 +22,7 @@ MAXIMUM_BYTES = 20_000
 NOT_COMPARED = ("cost", "environment", "created")
 """What may differ between two runs of the same thing."""
 
-PLUMBING = ("data_root", "runs", "device", "threads", "fresh", "seeds", "study", "condition", "arm")
+PLUMBING = ("data_root", "runs", "device", "threads", "workers", "fresh", "seeds", "study", "condition", "arm")
 """Parameters that say where and how, not what; they are no part of a record's identity."""
 
 
@@ -57,8 +57,8 @@ def code_hash(weighting: str, network: str, data: str) -> str:
     from mtlkit.weighting import METHODS, RANDOM_FIRST
 
     package = paths.ROOT / "mtlkit"
-    names = ["tasks", "optimizers", "schedules", "order", "summary", "evaluation", "training", "forward", "distributed",
-             "steps/base", "engine/reference"]  # fmt: skip
+    names = ["tasks", "optimizers", "schedules", "order", "summary", "evaluation", "training", "forward", "reading",
+             "distributed", "batch_norm", "steps/base", "engine/reference"]  # fmt: skip
     names += ["dense", "pixels"] if network in DENSE else []
     method = METHODS.get(weighting.removeprefix(RANDOM_FIRST))
     if method is not None:
