@@ -62,7 +62,7 @@ class Published:
         shown: dict[str, dict[tuple[str, str], str]] = {f"{method} (published)": {} for method in self.rows}
         for place, column in enumerate(self.columns):
             values = [row[place] for row in self.rows.values()]
-            digits = max(len(f"{value}".partition(".")[2]) for value in values if value is not None)
+            digits = max((len(f"{value}".partition(".")[2]) for value in values if value is not None), default=0)
             for cells, value in zip(shown.values(), values, strict=True):
                 plus = "+" if not column[0] and (value or 0) > 0 else ""
                 cells[column] = plus + number(np.nan if value is None else value, digits)

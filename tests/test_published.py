@@ -75,6 +75,14 @@ def test_typed_averages_are_those_of_the_typed_tasks(study: str, place: int) -> 
         assert 0.75 < row[-1] < 1, method
 
 
+@pytest.mark.parametrize(("study", "place"), TABLES)
+def test_every_typed_value_is_shown_as_it_is(study: str, place: int) -> None:
+    table = table_of(study, place)
+    for row, cells in zip(table.rows.values(), table.texts().values(), strict=True):
+        shown = [None if text == "–" else float(text.replace("−", "-")) for text in cells.values()]
+        assert shown == row and list(cells) == table.columns
+
+
 def test_rows_that_were_typed_twice_agree() -> None:
     """Those of tests/test_deltas.py were typed on their own."""
     rows = set()
