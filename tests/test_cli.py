@@ -96,7 +96,7 @@ def test_show(capsys: pytest.CaptureFixture, scratch: Path) -> None:
 
 def test_unknown_data_set(capsys: pytest.CaptureFixture) -> None:
     line = fails(capsys, "data", "prepare", "cifar")
-    assert "the data set is 'cifar', which is not one of cifar10, mnist (did you mean 'cifar10'?)" in line
+    assert "the data set is 'cifar', which is not one of cifar10, mnist, nyuv2, cityscapes, pascal_context" in line
 
 
 def test_export(capsys: pytest.CaptureFixture, scratch: Path) -> None:

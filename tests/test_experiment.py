@@ -60,7 +60,7 @@ def test_record_is_complete(tmp_path: Path) -> None:
     assert path.parent == tmp_path / "records" / "small" / "noisy" / "slgrad"
     assert path.name == f"seed0-{record['id']}.json" and records.load(path) == record
     assert record["data"]["variant"] == "toy" and record["data"]["wrong_main_labels"] > 0
-    assert record["network"] == {"parameters": 5 * 16 + 2 * 17, "shared": 5 * 16}
+    assert record["network"] == {"parameters": 5 * 16 + 2 * 17, "shared": 5 * 16, "initialisation": "scratch"}
     assert [e["epoch"] for e in record["evaluations"]] == [3, 5] and len(record["train_loss"]) == 5
     assert record["steps"] == {"taken": 30, "skipped": 0}
     assert len(record["tasks"]) == len(record["evaluations"][-1]["test"]["tasks"])

@@ -38,9 +38,9 @@ class Step:
 
     A batch can be taken in parts, one after the other (`accumulate`) and by several processes (`together`): the update
     is that of the whole batch, for every method, where the network treats samples independently and draws nothing.
-    Batch normalisation sees the statistics of a micro-batch. Where weights depend on losses or gradients of the whole batch,
-    micro-batches cost a second forward pass, which draws its own dropout masks; but not with methods on the gradients
-    of the shared parameters, which are added up, and not with weights that lack no more than a common divisor
+    Batch normalisation sees the statistics of a micro-batch. Where weights depend on losses or gradients of the whole
+    batch, micro-batches cost a second forward pass, which draws its own dropout masks; but not with methods on the
+    gradients of the shared parameters, which are added up, and not with weights that lack no more than a common divisor
     (`AlignmentRule.raw`), by which the gradient is divided at the end.
 
     Args:
