@@ -174,6 +174,9 @@ def test_what_a_run_remembers_of_its_weights() -> None:
         assert found["flipped_share"][k] == pytest.approx(float(of_epoch.sum() / (2 * 48 - of_epoch.sum())), abs=1e-5)
     assert found["histogram"]["tasks"] == [0, 1]
     assert [one["weight"] for one in found["detection"]] == [1.0, 1.0]
+    for task, drawn in enumerate(made.summary.drawn):
+        last = torch.cat([batch.index[task] for batch, _ in seen[12:]])
+        assert torch.equal(drawn, torch.bincount(last, minlength=48))
     clean, wrong = (torch.tensor(found["histogram"][kind]) for kind in ("clean", "flipped"))
     assert clean.sum(1).tolist() == [int((~batch_rows).sum()) for batch_rows in
                                      torch.stack([b.flipped for b, _ in seen[12:]], 1).flatten(1)]  # fmt: skip
