@@ -40,7 +40,7 @@ import pandas as pd
 import yaml
 
 from mtlkit import detection, report, selection, statistics, studies
-from mtlkit.errors import MtlkitError, one_of
+from mtlkit.errors import MtlkitError, check_names, one_of
 from mtlkit.metrics import HIGHER_IS_BETTER, LABELS
 from mtlkit.studies import Study
 from mtlkit.tables import Table, probability
@@ -75,12 +75,12 @@ def statements(path: str | Path) -> list[dict]:
     content = _read(path)
     for number, entry in enumerate(content.get("claims", []), 1):
         where = f"{path}, claim {number}"
-        _check_names(where, entry, CLAIM)
+        check_names(where, entry, CLAIM)
         if bool(entry.get("rests_on")) == bool(entry.get("why")):
             raise MtlkitError(f"{where}: it needs either rests_on, a list of families, or why it is open.")
         one_of(f"expects ({where})", entry.get("expects", "better"), EXPECTED)
         for one in entry.get("rests_on", []):
-            _check_names(where, one, {"family": True, "arm": False})
+            check_names(where, one, {"family": True, "arm": False})
             one_of(f"family ({where})", one["family"], content["families"])
     return content.get("claims", [])
 
@@ -185,7 +185,7 @@ def _decimals(margin: float) -> int:
 
 
 def _family(where: str, family: dict, load_study: Callable[[str], Study]) -> dict:
-    _check_names(where, family, FAMILY)
+    check_names(where, family, FAMILY)
     study = load_study(family["study"]).at(family["scale"])
     family = {"at": "last", "by": "loss", "exploratory": False} | family | {"study": study}
     one_of(f"at ({where})", family["at"], selection.EPOCH_RULES)
@@ -197,7 +197,7 @@ def _family(where: str, family: dict, load_study: Callable[[str], Study]) -> dic
 
 
 def _comparison(where: str, claim: dict, study: Study) -> dict:
-    _check_names(where, claim, COMPARISON)
+    check_names(where, claim, COMPARISON)
     if ("against" in claim) == ("chance" in claim):
         raise MtlkitError(f"{where}: a comparison needs either against, an arm, or chance, a number.")
     if not isinstance(claim.get("chance", 0), int | float):
@@ -218,13 +218,3 @@ def _comparison(where: str, claim: dict, study: Study) -> dict:
     if isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 <= margin < np.inf:
         raise MtlkitError(f"{where}: margin is {margin!r}, which should be a number of at least 0.")
     return claim | {"conditions": conditions}
-
-
-def _check_names(where: str, entry: object, names: dict[str, bool]) -> None:
-    if not isinstance(entry, dict):
-        raise MtlkitError(f"{where}: {entry!r} should be a mapping with {', '.join(names)}.")
-    for name in entry:
-        one_of(f"a name ({where})", name, names)
-    missing = [name for name, required in names.items() if required and name not in entry]
-    if missing:
-        raise MtlkitError(f"{where}: {', '.join(missing)} missing.")

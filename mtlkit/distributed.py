@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from mtlkit import batch_norm
 from mtlkit.data.base import Samples
 
 
@@ -72,13 +72,8 @@ class Together:
         """Where this process computes."""
         return device
 
-    def normalised(self, network: nn.Module) -> nn.Module:
-        """The network with batch normalisation over the whole batch, where that can be had."""
-        return network
-
-    def facts(self, network: nn.Module) -> dict[str, Any]:
-        """What a record should say."""
-        return {}
+    def synchronise(self, network: nn.Module) -> None:
+        """Batch normalisation sees whole batches from now on."""
 
 
 class Processes(Together):
@@ -128,15 +123,8 @@ class Processes(Together):
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         return f"cuda:{os.environ['LOCAL_RANK']}"
 
-    def normalised(self, network: nn.Module) -> nn.Module:
-        on_gpu = next(network.parameters()).is_cuda
-        return nn.SyncBatchNorm.convert_sync_batchnorm(network) if on_gpu else network
-
-    def facts(self, network: nn.Module) -> dict[str, Any]:
-        layers = [layer for layer in network.modules() if isinstance(layer, _BatchNorm)]
-        synchronised = all(isinstance(layer, nn.SyncBatchNorm) for layer in layers)
-        over = "none" if not layers else "whole batches" if synchronised else "each process's part of a batch"
-        return {"processes": self.count, "batch_normalisation": over}
+    def synchronise(self, network: nn.Module) -> None:
+        batch_norm.synchronise(network)
 
 
 ALONE = Together()

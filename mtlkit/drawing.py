@@ -2,12 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mtlkit import plots, report
+from mtlkit import plots, published, report, task_plots
 from mtlkit.detection import detection_table
 from mtlkit.selection import EPOCH_RULES, by_variant, in_study, metrics_of, one_variant
 from mtlkit.studies import Study
-from mtlkit.tables import write_table
+from mtlkit.tables import Table, write_table
+from mtlkit.task_tables import every_task_tables
+
+if TYPE_CHECKING:
+    from mtlkit.style import Figure
 
 MARGINS = {"loss": 0.005, "auc": 0.01}
 """Smallest differences that matter, for binary tasks; claims carry their own."""
@@ -46,6 +51,22 @@ def draw_study(
 def _draw(
     study: Study, records: list[dict], folder: Path, scale: str, margins: Mapping[str, float] | None
 ) -> list[Path]:
+    if study.tables == "every_task":
+        tables, figures = _every_task(study, records, scale)
+    else:
+        tables, figures = _main_task(study, records, scale, margins)
+    figures["task_weights"] = plots.task_weights(records, study)
+    paths = []
+    for name, table in tables.items():
+        paths += write_table(table, folder, name, label=f"{study.name}_{name}")
+    for name, figure in figures.items():
+        paths += plots.save(figure, folder, name)
+    return paths
+
+
+def _main_task(
+    study: Study, records: list[dict], scale: str, margins: Mapping[str, float] | None
+) -> tuple[dict[str, Table], dict[str, "Figure"]]:
     metrics, by = metrics_of(records), study.tuning.get("metric", "loss")
     if margins is None:
         margins = MARGINS if "auc" in metrics else {}
@@ -64,15 +85,24 @@ def _draw(
         )
     for metric in first:
         figures[f"curves_{metric}"] = plots.learning_curves(records, metric, study)
+    if "boxes" in study.figures:
+        figures["boxes_last"] = task_plots.boxes(records, study, by)
     if any(record["weights"]["flipped_fraction"] for record in records):
         figures["flipped_mass"] = plots.flipped_mass(records, study)
     figures["weights"] = plots.weight_histogram(records, study)
-    figures["task_weights"] = plots.task_weights(records, study)
     if (detected := detection_table(records, study, scale)) is not None:
         tables["detection"] = detected
-    paths = []
-    for name, table in tables.items():
-        paths += write_table(table, folder, name, label=f"{study.name}_{name}")
-    for name, figure in figures.items():
-        paths += plots.save(figure, folder, name)
-    return paths
+    return tables, figures
+
+
+def _every_task(study: Study, records: list[dict], scale: str) -> tuple[dict[str, Table], dict[str, "Figure"]]:
+    """The epoch that tuning chooses is shown where all tasks were judged at every evaluation."""
+    tables, figures = {}, {}
+    always = all("tasks" in one["tuning"] for record in records for one in record["evaluations"])
+    for at in EPOCH_RULES if always else ("last",):
+        for condition, table in every_task_tables(records, study, scale, at, published.load(study.name)).items():
+            tables[f"tasks_{condition}_{at}"] = table
+        figures[f"gains_{at}"] = task_plots.gains(records, study, at)
+    if "boxes" in study.figures:
+        figures["boxes_last"] = task_plots.boxes(records, study, "delta_p")
+    return tables, figures

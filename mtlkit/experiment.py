@@ -100,6 +100,7 @@ def _train(experiment: str, p: Parameters, seed: int, data: Dataset, network: nn
         "arm": p.arm,
         "parameters": {key: value for key, value in p.items() if key not in records.PLUMBING},
         "seed": seed,
+        "tasks": data.task_names,
         "network": {
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
             "shared": sum(parameter.numel() for parameter in network.shared_parameters()),
@@ -114,7 +115,7 @@ def _train(experiment: str, p: Parameters, seed: int, data: Dataset, network: nn
             "seconds": time.perf_counter() - start,
             "peak_memory_mb": memory,
         },
-        "environment": records.environment(p.device, p.threads) | training.together.facts(network),
+        "environment": records.environment(p.device, p.threads) | {"processes": together().count},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

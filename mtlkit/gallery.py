@@ -17,6 +17,8 @@ ALT = {
     "more_results": "More test metrics of the main task, drawn in the same way",
     "curves": "Test metric of the main task over training, a line per method with its interval",
     "flipped_mass": "Share of the main task's weight on wrong labels over training, beside their share of the labels",
+    "gains": "Delta_p of every method to the baseline, mean and 95 % interval over seeds, and the gain of every task",
+    "boxes": "Box plot for every method over seeds, with all seeds as dots",
     "weights": "Histogram of the main task's sample weights, right labels against wrong ones",
     "task_weights": "Share of the weight that every task has over training",
 }

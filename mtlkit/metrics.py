@@ -7,6 +7,7 @@ LABELS = {
     "average_precision": "average precision",
     "balanced_accuracy": "balanced accuracy",
     "accuracy": "accuracy",
+    "f1": "F1",
     "miou": "mIoU, %",
     "pixel_accuracy": "pixel accuracy, %",
     "abs_err": "absolute error, m",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mtlkit.style import Figure
 
 
-def _styled(draw: Callable[..., "Figure"]) -> Callable[..., "Figure"]:
+def styled(draw: Callable[..., "Figure"]) -> Callable[..., "Figure"]:
     """Draw with our settings; reading them as late as this keeps matplotlib out of the import."""
 
     @functools.wraps(draw)
@@ -35,7 +35,7 @@ def _styled(draw: Callable[..., "Figure"]) -> Callable[..., "Figure"]:
     return styled
 
 
-@_styled
+@styled
 def metric_against_noise(
     records: Sequence[dict],
     study: Study | None = None,
@@ -56,7 +56,7 @@ def metric_against_noise(
     return _dots(view, study.baseline if study else None, metrics, at, by)
 
 
-@_styled
+@styled
 def learning_curves(records: Sequence[dict], metric: str = "loss", study: Study | None = None) -> "Figure":
     """Test metric of the main task by epoch, a line with a band per arm, a panel per condition."""
     one_of("metric", metric, metrics_of(records))
@@ -68,7 +68,7 @@ def learning_curves(records: Sequence[dict], metric: str = "loss", study: Study 
     return _curves(view, view.arms, series, _axis_label(metric), may_be_log=not HIGHER_IS_BETTER[metric])
 
 
-@_styled
+@styled
 def flipped_mass(records: Sequence[dict], study: Study | None = None) -> "Figure":
     """Share of the main task's weight that lies on flipped samples, by epoch; dashed: their share of the samples.
 
@@ -94,7 +94,7 @@ def flipped_mass(records: Sequence[dict], study: Study | None = None) -> "Figure
     return figure
 
 
-@_styled
+@styled
 def weight_histogram(records: Sequence[dict], study: Study | None = None) -> "Figure":
     """Weights of the main task's samples late in training, clean against flipped, as shares of either kind.
 
@@ -122,7 +122,7 @@ def weight_histogram(records: Sequence[dict], study: Study | None = None) -> "Fi
     return figure
 
 
-@_styled
+@styled
 def task_weights(records: Sequence[dict], study: Study | None = None) -> "Figure":
     """Share of the weight that each task has, by epoch: the main task in black, the others in grey, dashed 1/T.
 
@@ -175,24 +175,12 @@ def _dots(view: View, baseline: str | None, metrics: Sequence[str], at: str, by:
     figure, grid = style.panels(rows, columns, width, rows * (0.55 + 0.165 * len(arms)), sharey=True)
     pairs = [(metric, condition) for metric in metrics for condition in conditions]
     for axes, (metric, condition) in zip(grid.flat, pairs, strict=True):
-        seeds, ends = [], []
-        for place, arm in enumerate(arms):
-            values = view.test(arm, condition, metric, at, by)
-            if not len(values):
-                continue
-            mean, half = statistics.interval(values)
-            look = style.line_style(view.places[arm]) | {"linestyle": "none", "markersize": 2.6, "capsize": 1.8}
-            axes.errorbar(mean, place, xerr=half, **look, zorder=3)
-            if arm == baseline:
-                axes.axvline(mean, color="black", linewidth=0.6, linestyle="--", zorder=1)
-            seeds += [(value, place) for value in values]
-            ends += [mean - np.nan_to_num(half), mean + np.nan_to_num(half)]
-        if seeds:
-            dots = {"linestyle": "none", "marker": ".", "markersize": 1.6, "alpha": 0.6}
-            axes.plot(*zip(*seeds, strict=True), color=style.GREY, **dots, zorder=2)
+        rows = [(view.places[arm], view.test(arm, condition, metric, at, by)) for arm in arms]
+        ends = style.dots(axes, rows)
+        if baseline in arms and len(base := rows[arms.index(baseline)][1]):
+            axes.axvline(np.mean(base), color="black", linewidth=0.6, linestyle="--", zorder=1)
         axes.set_xlabel(_axis_label(metric))
-        style.ruled(axes, len(arms))
-        if not HIGHER_IS_BETTER[metric] and style.wants_log(np.asarray(ends)):
+        if not HIGHER_IS_BETTER[metric] and style.wants_log(ends):
             style.log_axis(axes, "x")
     for axes in grid[:, 0]:
         axes.set_yticks(range(len(arms)), list(view.arms.values()))

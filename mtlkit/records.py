@@ -22,7 +22,7 @@ MAXIMUM_BYTES = 20_000
 NOT_COMPARED = ("cost", "environment", "created")
 """What may differ between two runs of the same thing."""
 
-PLUMBING = ("data_root", "runs", "device", "threads", "fresh", "seeds", "study", "condition", "arm")
+PLUMBING = ("data_root", "runs", "device", "threads", "workers", "fresh", "seeds", "study", "condition", "arm")
 """Parameters that say where and how, not what; they are no part of a record's identity."""
 
 
@@ -57,8 +57,8 @@ def code_hash(weighting: str, network: str, data: str) -> str:
     from mtlkit.weighting import METHODS, RANDOM_FIRST
 
     package = paths.ROOT / "mtlkit"
-    names = ["tasks", "optimizers", "schedules", "order", "summary", "evaluation", "training", "forward", "distributed",
-             "steps/base", "engine/reference"]  # fmt: skip
+    names = ["tasks", "optimizers", "schedules", "order", "summary", "evaluation", "training", "forward", "reading",
+             "distributed", "batch_norm", "steps/base", "engine/reference"]  # fmt: skip
     names += ["dense", "pixels"] if network in DENSE else []
     method = METHODS.get(weighting.removeprefix(RANDOM_FIRST))
     if method is not None:
@@ -73,16 +73,21 @@ def _with_imports(files: list[Path], package: Path) -> list[Path]:
     """The files of data sets, networks and methods, and what they import from those of others, and so on."""
     found, todo = set(files), list(files)
     while todo:
-        file = todo.pop()
-        for node in ast.walk(ast.parse(file.read_text())) if file.is_file() else ():
-            if isinstance(node, ast.ImportFrom) and str(node.module).startswith(OF_A_KIND):
-                module = package.parent / str(node.module).replace(".", "/")
-                modules = [module, *(module / alias.name for alias in node.names)]
-                ones = [one for of in modules for one in (of.with_suffix(".py"), of / "__init__.py")]
-                new = {one for one in ones if one.is_file()} - found
-                todo += sorted(new)
-                found |= new
+        new = _imported(todo.pop(), package) - found
+        todo += sorted(new)
+        found |= new
     return sorted(found)
+
+
+@cache
+def _imported(file: Path, package: Path) -> frozenset[Path]:
+    found = []
+    for node in ast.walk(ast.parse(file.read_text())) if file.is_file() else ():
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith(OF_A_KIND):
+            module = package.parent / str(node.module).replace(".", "/")
+            modules = [module, *(module / alias.name for alias in node.names)]
+            found += [one for of in modules for one in (of.with_suffix(".py"), of / "__init__.py")]
+    return frozenset(one for one in found if one.is_file())
 
 
 OF_A_KIND = ("mtlkit.data", "mtlkit.nets", "mtlkit.weighting")

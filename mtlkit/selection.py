@@ -5,6 +5,7 @@ Epoch rules (`at`): `last`, or `tuned`, the epoch with the best tuning metric `b
 
 from collections import defaultdict
 from collections.abc import Sequence
+from statistics import fmean
 
 import pandas as pd
 
@@ -75,23 +76,57 @@ def current(records: Sequence[dict]) -> list[dict]:
     return kept
 
 
-def evaluation(record: dict, at: str = "last", by: str = "loss") -> dict:
-    """The evaluation of a record at the last epoch, or at the first epoch with the best tuning metric `by`."""
+def evaluation(record: dict, at: str = "last", by: str = "loss", judged: str = "main") -> dict:
+    """The evaluation of a record at the last epoch, or at the first epoch with the best tuning metric `by`: that of the
+    `main` task, or the mean over `all`.
+
+    Raises:
+        MtlkitError: An unknown rule or metric; all tasks are to be judged, and an evaluation or a task lacks this.
+    """
     one_of("at", at, EPOCH_RULES)
     if at == "last":
         return record["evaluations"][-1]
-    one_of("by", by, metrics_of([record]))
-    known = [one for one in record["evaluations"] if one["tuning"][by] is not None]
+    if judged == "main":
+        one_of("by", by, metrics_of([record]))
+    scores = [(one, _score(record, one["tuning"], by, judged)) for one in record["evaluations"]]
     sign = -1 if HIGHER_IS_BETTER[by] else 1
-    return min(known, key=lambda one: sign * one["tuning"][by], default=record["evaluations"][-1])
+    known = [(sign * score, one) for one, score in scores if score is not None]
+    return min(known, key=lambda pair: pair[0], default=(0, record["evaluations"][-1]))[1]
 
 
-def select(records: Sequence[dict], at: str = "last", by: str = "loss") -> pd.DataFrame:
-    """One row per record: KEY, provenance and cost, the chosen epoch, and a column per test metric."""
-    rows = []
+def _score(record: dict, metrics: dict, by: str, judged: str) -> float | None:
+    if judged == "main":
+        return metrics[by]
+    scores = []
+    for task, found in by_task(record, metrics).items():
+        one_of(f"by ({task})", by, found)
+        scores.append(found[by])
+    return None if None in scores else fmean(scores)
+
+
+def by_task(record: dict, metrics: dict) -> dict[str, dict]:
+    """The metrics of every task, by its name, from those of an evaluation; older records number their tasks.
+
+    Raises MtlkitError where only the main task was judged.
+    """
+    if "tasks" not in metrics:
+        raise MtlkitError(
+            f"{arm_of(record)}, seed {record['seed']}: only the main task was judged; run it with judged: all."
+        )
+    names = record.get("tasks") or [f"task {place}" for place in range(len(metrics["tasks"]))]
+    return dict(zip(names, metrics["tasks"], strict=True))
+
+
+def select(records: Sequence[dict], at: str = "last", by: str = "loss", judged: str = "main") -> pd.DataFrame:
+    """One row per record: KEY, provenance and cost, the chosen epoch, and a column per test metric of the main task;
+    with `judged="all"` also columns `<task>: <metric>`."""
+    rows, values = [], []
     for record in current(records):
-        chosen = evaluation(record, at, by)
-        metrics = {name: chosen["test"].get(name) for name in metrics_of([record])}
+        chosen = evaluation(record, at, by, judged)
+        values.append({name: chosen["test"].get(name) for name in metrics_of([record])})
+        if judged == "all":
+            values[-1] |= {f"{task}: {name}": value for task, found in by_task(record, chosen["test"]).items()
+                           for name, value in found.items()}  # fmt: skip
         rows.append(
             {
                 "study": record["study"],
@@ -107,12 +142,12 @@ def select(records: Sequence[dict], at: str = "last", by: str = "loss") -> pd.Da
                 "peak_memory_mb": record["cost"]["peak_memory_mb"],
                 "skipped": record["steps"]["skipped"] / max(1, sum(record["steps"].values())),
                 "epoch": chosen["epoch"],
-                **metrics,
+                **values[-1],
             }
         )
     frame = pd.DataFrame(rows).sort_values(KEY, ignore_index=True)
-    numeric = ["peak_memory_mb", *metrics_of(records)]  # None, where a number is not known, becomes NaN
-    return frame.astype(dict.fromkeys(numeric, float))
+    numeric = ["peak_memory_mb", *dict.fromkeys(name for found in values for name in found)]
+    return frame.astype(dict.fromkeys(numeric, float))  # None, where a number is not known, becomes NaN
 
 
 def metrics_of(records: Sequence[dict]) -> list[str]:
@@ -124,3 +159,10 @@ def metrics_of(records: Sequence[dict]) -> list[str]:
 def with_direction(metric: str) -> str:
     """The metric's label, and an arrow to where it is better."""
     return f"{LABELS[metric]} {'↑' if HIGHER_IS_BETTER[metric] else '↓'}"
+
+
+def unlike(condition: str, arm: str, against: str, seed: int) -> MtlkitError:
+    """What is raised where two runs that are to be compared did not see the same data."""
+    return MtlkitError(
+        f"{condition}: {arm} and {against} did not see the same data with seed {seed}: run one of them again."
+    )

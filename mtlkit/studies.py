@@ -1,14 +1,15 @@
 """Studies: which runs a comparison consists of."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from mtlkit import paths
-from mtlkit.errors import MtlkitError, one_of
+from mtlkit.errors import MtlkitError, check_names, one_of
+from mtlkit.metrics import LABELS
 from mtlkit.parameters import seeds
 
 
@@ -28,6 +29,11 @@ class Study:
             extended.
         tuning: `rates`, `seeds`, `conditions`, `metric`; or `metric`, and `as`, a study whose tuned rates are used.
         committed: The scale whose records lie in `figures/records/`.
+        tables: What the tables are about, `main_task` or `every_task`.
+        delta: What tables of every task count: `metrics` (default all but the loss); `condition`, whose baseline all
+            conditions are compared with (default each with its own); `single_task`, task -> the arm that is trained on
+            it alone, for deltas to these as well.
+        figures: More figures than the usual ones: `boxes`.
     """
 
     name: str
@@ -38,6 +44,9 @@ class Study:
     arms: Mapping[str, Mapping[str, Any]]
     tuning: Mapping[str, Any]
     committed: str = "desk"
+    tables: str = "main_task"
+    delta: Mapping[str, Any] = field(default_factory=dict)
+    figures: Sequence[str] = ()
 
     def seeds(self, scale: str) -> list[int]:
         """The seeds of a scale."""
@@ -119,10 +128,21 @@ def load(name: str) -> Study:
         raise MtlkitError(f"there is no study {name!r}; there are {', '.join(names())}.")
     content = read_yaml(path)
     needed = {"experiment", "baseline", "scales", "conditions", "arms", "tuning"}
-    wrong = (needed - content.keys()) | (content.keys() - needed - {"committed"})
+    wrong = (needed - content.keys()) | (content.keys() - needed - {"committed", "tables", "delta", "figures"})
     if wrong:
         raise MtlkitError(f"{path.name} lacks or should not have: {', '.join(sorted(wrong))}.")
-    return Study(name, **content)
+    study = Study(name, **content)
+    one_of(f"tables ({path.name})", study.tables, ("main_task", "every_task"))
+    for figure in study.figures:
+        one_of(f"a figure ({path.name})", figure, ("boxes",))
+    check_names(f"{path.name}, delta", study.delta, dict.fromkeys(("metrics", "condition", "single_task"), False))
+    for metric in study.delta.get("metrics", ()):
+        one_of(f"a metric of delta ({path.name})", metric, LABELS)
+    for arm in study.delta.get("single_task", {}).values():
+        one_of(f"an arm of delta ({path.name})", arm, study.arms)
+    if "condition" in study.delta:
+        one_of(f"the condition of delta ({path.name})", study.delta["condition"], study.conditions)
+    return study
 
 
 def names() -> list[str]:

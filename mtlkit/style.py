@@ -6,7 +6,7 @@ state, no display; a figure shows itself in a notebook.
 
 import io
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import matplotlib
@@ -14,6 +14,8 @@ import numpy as np
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MatplotlibFigure
+
+from mtlkit import statistics
 
 COLUMN, PAGE = 3.35, 6.9
 """Width in inches of one column and of a page of two."""
@@ -201,6 +203,52 @@ def weight_axis(axes: Axes, edges: list[float | None]) -> None:
     axes.axvline(2 + np.interp(0, np.log(inner), np.arange(len(inner))), color="black", linestyle=":", linewidth=0.7)
     axes.locator_params(axis="y", nbins=3)
     axes.set_xlim(-ZERO_GAP - 0.5, len(edges) - 1)
+
+
+def dots(axes: Axes, rows: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
+    """Rows of a dot plot, each given as its look's place and its values: mean with interval, small dots for values.
+
+    Returns the ends of all intervals.
+    """
+    points, ends = [], []
+    for row, (place, values) in enumerate(rows):
+        if len(values):
+            mean, half = statistics.interval(values)
+            look = line_style(place) | {"linestyle": "none", "markersize": 2.6, "capsize": 1.8}
+            axes.errorbar(mean, row, xerr=half, **look, zorder=3)
+            points += [(value, row) for value in values]
+            ends += [mean - np.nan_to_num(half), mean + np.nan_to_num(half)]
+    if points:
+        small = {"linestyle": "none", "marker": ".", "markersize": 1.6, "alpha": 0.6}
+        axes.plot(*zip(*points, strict=True), color=GREY, **small, zorder=2)
+    ruled(axes, len(rows))
+    return np.asarray(ends)
+
+
+def shades(axes: Axes, values: np.ndarray, columns: Sequence[str], most: float) -> None:
+    """Numbers `(rows, columns)` on shades of blue above 0 and orange below, at full strength from `most` on."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    colours = LinearSegmentedColormap.from_list("gain", [COLOURS[5], "#FFFFFF", COLOURS[6]])
+    axes.imshow(values, cmap=colours, vmin=-most, vmax=most, aspect="auto")
+    for row, column in np.argwhere(np.isfinite(values)):
+        text = f"{round(values[row, column], 1) + 0:+.1f}".replace("-", "−").replace("+0.0", "0.0")
+        axes.text(column, row, text, ha="center", va="center", fontsize=6)
+    axes.set_xticks(range(len(columns)), columns)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+
+
+def boxes(axes: Axes, rows: Sequence[np.ndarray]) -> None:
+    """A box plot of every row, with all its values as dots, spread so that they do not hide each other."""
+    lines = {name: {"color": "black", "linewidth": 0.8} for name in ("boxprops", "whiskerprops", "capprops")}
+    for row, values in enumerate(rows):
+        if len(values):
+            axes.boxplot(values, positions=[row], orientation="horizontal", widths=0.6, showfliers=False, **lines,
+                         medianprops={"color": COLOURS[2], "linewidth": 1.2}, manage_ticks=False)  # fmt: skip
+            aside = 0.36 * ((np.arange(len(values)) * 0.618) % 1 - 0.5)
+            axes.plot(values, row + aside, linestyle="none", marker=".", markersize=3, color=COLOURS[1], alpha=0.8)
+    ruled(axes, len(rows))
 
 
 def ruled(axes: Axes, rows: int) -> None:

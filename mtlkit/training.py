@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from mtlkit.evaluation import evaluate
 from mtlkit.forward import PRECISIONS, prepared
 from mtlkit.optimizers import guarded_step, make_optimizer
 from mtlkit.order import Order, Orders
+from mtlkit.reading import batches
 from mtlkit.schedules import SCHEDULES
 from mtlkit.steps import Outcome, make_step
 from mtlkit.summary import WeightSummary
@@ -57,8 +59,10 @@ class Settings:
         precision: Inside the network, `float32` or `bfloat16` (autocast). Parameters, losses, scores, weights, Gram
             matrices and the optimizer stay in float32.
         channels_last: Parameters and images lie in memory with the channels last, which convolutions on GPUs prefer.
+        checkpoint: Activations of the encoder are computed anew for every backward pass, in place of being kept.
         accumulate: A batch is taken in so many micro-batches, for the memory of batch_size / accumulate samples; see
             `Step` for what that costs.
+        workers: Threads that read the next batches of sets that do not fit on the device; 0 reads when it is needed.
     """
 
     epochs: int
@@ -81,7 +85,9 @@ class Settings:
     device: str = "cpu"
     precision: str = "float32"
     channels_last: bool = False
+    checkpoint: bool = False
     accumulate: int = 1
+    workers: int = 0
 
     def __post_init__(self) -> None:
         one_of("train_data", self.train_data, TRAIN_DATA)
@@ -91,6 +97,8 @@ class Settings:
         for name in ("epochs", "batch_size", "reference_batch", "evaluations", "evaluation_batch", "accumulate"):
             if getattr(self, name) < 1:
                 raise MtlkitError(f"{name} is {getattr(self, name)!r}, which is not at least 1.")
+        if self.workers < 0:
+            raise MtlkitError(f"workers is {self.workers!r}, which is not at least 0.")
         if self.batch_size % self.accumulate:
             raise MtlkitError(f"accumulate is {self.accumulate}, which does not divide batch_size, {self.batch_size}.")
 
@@ -126,9 +134,8 @@ class Run:
     """One training run that can be stopped and resumed after any epoch.
 
     Under `torchrun` its processes divide every batch evenly and take the steps that one process would take; see
-    `mtlkit.distributed`. Dropout and augmentation draw differently in each. Batch normalisation sees whole batches on
-    GPUs; on the CPU each process normalises its own part, with the running statistics of the first one. All evaluate,
-    with the same result; the first writes checkpoints.
+    `mtlkit.distributed`. Batch normalisation sees whole batches; dropout and augmentation draw differently in each
+    process. All evaluate, with the same result; the first one writes checkpoints.
 
     Args:
         network: Moved to the device.
@@ -151,9 +158,11 @@ class Run:
             raise MtlkitError("every task of these data has inputs of its own, but this network encodes one batch for "
                               "all tasks; use one that takes a batch of each, such as SeparateInputs.")  # fmt: skip
         self.tasks, self.settings, self.augment = list(tasks), settings, data.augment
-        self.network, self.rule = self.together.normalised(network.to(device)).train(), rule.to(device)
+        self.network, self.rule = network.to(device).train(), rule.to(device)
+        self.together.synchronise(self.network)
         self.together.same([*self.network.parameters(), *self.network.buffers()])
-        self.forward = prepared(self.network, precision=settings.precision, channels_last=settings.channels_last)
+        self.forward = prepared(self.network, precision=settings.precision, channels_last=settings.channels_last,
+                                checkpoint=settings.checkpoint)  # fmt: skip
         self.train = {"train": data.train, "reference": data.reference, "both": data.train.join(data.reference)}[
             settings.train_data
         ].to(device)
@@ -219,9 +228,10 @@ class Run:
         reference = mine(self.reference_order.take(steps), -1).to(device) if self.step.needs_reference else None
         outcomes: list[Outcome] = []
         start = time.perf_counter()
-        for k in range(steps):
-            batch = self._batch(self.train, indices[k])
-            held_out = None if reference is None else self._batch(self.reference, reference[k])
+        train = batches(self.train, indices, settings.workers)
+        references = repeat(None) if reference is None else batches(self.reference, reference, settings.workers)
+        for k, pair in enumerate(zip(train, references, strict=False)):
+            batch, held_out = (None if one is None else self._complete(one) for one in pair)
             self._set_rate(k)
             self.optimizer.zero_grad()
             outcome = self.step(batch, held_out)
@@ -229,7 +239,6 @@ class Run:
             self.step.after(batch)
             outcomes.append(outcome)
         self.rule.end_of_epoch()
-        self.together.same(self.network.buffers())
         self.epoch += 1
         losses = torch.stack([outcome.losses for outcome in outcomes]).cpu()  # the epoch's first synchronisation
         self.history["epoch_seconds"].append(time.perf_counter() - start)
@@ -243,7 +252,8 @@ class Run:
             last = self.epoch == settings.epochs
             sets = {"tuning": self.tuning, "test": self.test}
             short, at_once = not last and settings.judged == "main", settings.evaluation_batch
-            scores = {name: evaluate(self.forward, self.tasks, s, batch=at_once, main_only=short)
+            scores = {name: evaluate(self.forward, self.tasks, s, batch=at_once, main_only=short,
+                                     workers=settings.workers)
                       for name, s in sets.items()}  # fmt: skip
             if not math.isfinite(scores["tuning"]["loss"]):
                 found = scores["tuning"]["loss"]
@@ -251,9 +261,8 @@ class Run:
                                   f"try a smaller learning_rate than {settings.learning_rate:g}.")  # fmt: skip
             self.history["evaluations"].append({"epoch": self.epoch, **scores})
 
-    def _batch(self, samples: Samples, index: Tensor) -> Samples:
-        """A batch of a set, augmented, with the mass that its targets have."""
-        batch = samples.take(index)
+    def _complete(self, batch: Samples) -> Samples:
+        """A batch as it was taken, augmented, with the mass that its targets have."""
         if self.augment is not None:
             batch = self.augment(batch, self.augmentation)
         if any(task.mass is not None for task in self.tasks):

@@ -32,6 +32,8 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "slgrad, look_ahead": ("slgrad", {"update": "look_ahead"}, {"reference_share": 0.3}),
     "slgrad, published": ("slgrad", {"update": "published"}, {}),
     "slgrad, by task and label": ("slgrad", {"normalisation": "task_label", "refresh": 2}, {"optimizer": "adam"}),
+    **{f"{name}, batch_norm": (name, {}, {"channels_last": True, "checkpoint": name == "slgrad"}) for name in
+       ("ew", "uw", "slgrad", "cosine", "pcgrad", "db_mtl", "graddrop", "auto_lambda", "moml")},
     "slgrad, class shares": ("slgrad", {"shuffle": True}, {"class_shares": True, "reference_share": 0.3}),
     "ew, class shares": ("ew", {}, {"class_shares": True, "reference_share": 0.3}),
     **{f"{name}, accumulate": (name, {}, {"accumulate": 2}) for name in
@@ -41,7 +43,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def problem(normalisation: nn.Module | None = None) -> tuple[Dataset, nn.Module]:
+def problem(normalisation: nn.Module | None = None, heads: nn.Module | None = None) -> tuple[Dataset, nn.Module]:
     """Two tasks of 48 training samples, labels missing unevenly; float64."""
     data = toy.load(0, tasks=2, input_dimension=4, kind="classification", noise=0.3, train=48, reference=20, tuning=16,
                     test=30)  # fmt: skip
@@ -53,7 +55,10 @@ def problem(normalisation: nn.Module | None = None) -> tuple[Dataset, nn.Module]
         split.mass = torch.rand(split.mass.shape, generator=random).double().round(decimals=1)
     torch.manual_seed(0)
     encoder = nn.Sequential(nn.Linear(4, 16), normalisation or nn.GroupNorm(4, 16), nn.Tanh(), nn.Linear(16, 8))
-    return data, nets.SharedEncoder(encoder, [nn.Linear(8, 1) for _ in range(2)]).double()
+    network = nets.SharedEncoder(encoder, [nn.Linear(8, 1) for _ in range(2)]).double()
+    if heads is not None:
+        network.heads[0] = nn.Sequential(heads, network.heads[0])
+    return data, network
 
 
 def separate() -> tuple[Dataset, nn.Module]:
@@ -69,14 +74,19 @@ def separate() -> tuple[Dataset, nn.Module]:
 def trained(case: str) -> tuple[Run, dict[str, Any]]:
     name, options, settings = CASES[case]
     rule, settings = build(name, 2, options).double(), {"epochs": 2, "momentum": 0.9} | settings
-    made = (test_separate.run(separate(), rule, **settings) if case.startswith("separate")
-            else run(problem(), rule, **settings))  # fmt: skip
+    if case.startswith("separate"):
+        made = test_separate.run(separate(), rule, **settings)
+        return made, made.fit()
+    parts = ()
+    if "batch_norm" in case:
+        parts = nn.BatchNorm1d(16), nn.BatchNorm1d(8, affine=False, momentum=None) if name == "slgrad" else None
+    made = run(problem(*(part and part.double() for part in parts)), rule, **settings)
     return made, made.fit()
 
 
 def summary(made: Run, history: dict[str, Any]) -> dict[str, Any]:
-    parts = made.network.parameters(), made.rule.parameters(), (b for b in made.rule.buffers() if b.is_floating_point())
-    return {"parameters": torch.cat([p.detach().reshape(-1) for part in parts for p in part]),
+    parts = [p for of in (made.network, made.rule) for p in (*of.parameters(), *of.buffers()) if p.is_floating_point()]
+    return {"parameters": torch.cat([p.detach().reshape(-1) for p in parts]),
             "losses": torch.tensor(history["train_loss"]), "skipped": history["skipped"],
             "weights": torch.tensor(history["weights"]["task"]), "evaluations": history["evaluations"]}  # fmt: skip
 
@@ -111,8 +121,7 @@ def resumed(folder: Path) -> dict[str, Any]:
         fresh().fit(checkpoint=file, identity="a", every=-1, progress=kill)
     again = fresh()
     found = summary(again, again.fit(checkpoint=file, identity="a"))
-    return {"expected": expected, "found": found, "seed": seeds, "facts": together().facts(again.network),
-            "buffers": list(again.network.buffers()),
+    return {"expected": expected, "found": found, "seed": seeds,
             "files": sorted(path.name for path in folder.glob("run.pt*"))}  # fmt: skip
 
 
@@ -173,22 +182,20 @@ def test_what_several_processes_cannot_do_is_refused(results: list[dict[str, Any
 
 @pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_result(results: list[dict[str, Any]]) -> None:
-    """Each process with its own dropout; batch normalisation, not synchronised on the CPU, is reported."""
+    """Each process with its own dropout."""
     first, second = (one["resumed"] for one in results)
     assert first["seed"] != second["seed"]
     for one in (first, second):
         assert same(one["found"], one["expected"], 0) and one["found"]["evaluations"] == one["expected"]["evaluations"]
-        assert one["facts"] == {"processes": 2, "batch_normalisation": "each process's part of a batch"}
         assert one["files"] == ["run.pt"]
     assert same(first["found"], second["found"], 0)
-    assert all(torch.equal(a, b) for a, b in zip(first["buffers"], second["buffers"], strict=True))
 
 
 def test_one_process_exchanges_nothing() -> None:
     assert together() is ALONE
     tensors = [torch.ones(2, 3)]
     assert ALONE.sum(tensors) is tensors and ALONE.gather(tensors[0]) is ALONE.mine(tensors[0]) is tensors[0]
-    assert ALONE.first(lambda: 3) == 3 and ALONE.facts(nn.BatchNorm1d(2)) == {}
+    assert ALONE.first(lambda: 3) == 3
 
 
 @pytest.mark.slow
@@ -205,6 +212,6 @@ def test_a_notebook_runs_in_two_processes(tmp_path: Path) -> None:
         (record,) = records.read(folder / "records")
         found.append(record)
     one, two = found
-    assert two["environment"]["processes"] == 2 and "processes" not in one["environment"]
+    assert [record["environment"]["processes"] for record in found] == [1, 2]
     assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-3)
     assert two["evaluations"][-1]["test"]["loss"] == pytest.approx(one["evaluations"][-1]["test"]["loss"], rel=1e-3)

@@ -63,6 +63,7 @@ def test_record_is_complete(tmp_path: Path) -> None:
     assert record["network"] == {"parameters": 5 * 16 + 2 * 17, "shared": 5 * 16}
     assert [e["epoch"] for e in record["evaluations"]] == [3, 5] and len(record["train_loss"]) == 5
     assert record["steps"] == {"taken": 30, "skipped": 0}
+    assert len(record["tasks"]) == len(record["evaluations"][-1]["test"]["tasks"])
     assert record["parameters"]["noise"] == 0.3 and not set(records.PLUMBING) & record["parameters"].keys()
     assert not records.is_stale(record)
     assert not list((tmp_path / "checkpoints").glob("*.pt*"))

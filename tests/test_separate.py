@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from mtlkit import nets, tasks
-from mtlkit.data import toy
+from mtlkit.data import office, toy
 from mtlkit.data.base import Dataset, Samples, generator
 from mtlkit.data.separate import Separate, SeparateSamples
 from mtlkit.errors import MtlkitError
 from mtlkit.evaluation import evaluate
 from mtlkit.nets.separate import SeparateInputs
 from mtlkit.order import Order
+from mtlkit.reading import batches
 from mtlkit.training import Run, Settings
 from mtlkit.weighting import Weighting, build
 from tests.test_resume import Killed, kill_after, result
@@ -214,6 +215,17 @@ def test_augmented() -> None:
     data.augment = augment
     run((data, network), "slgrad", epochs=1).fit()
     assert len(seen) == 12 and all(len(batch.inputs) == 2 for batch in seen)
+
+
+def test_batches_that_are_read_ahead() -> None:
+    """Of pictures that stay on disk, domain by domain."""
+    train = office.load(0, source="builtin", size=8, resident=0).train
+    indices = torch.randint(20, (5, 3, 4))
+    for found, index in zip(batches(train, indices, 2), indices, strict=True):
+        expected = train.take(index)
+        assert all(map(torch.equal, found.inputs, expected.inputs))
+        assert all(map(torch.equal, found.targets, expected.targets))
+        assert torch.equal(found.index, index) and torch.equal(found.groups, expected.groups)
 
 
 @pytest.mark.parametrize("name", ["slgrad", "uw", "famo", "cagrad", "moml", "db_mtl"])

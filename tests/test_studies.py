@@ -129,6 +129,35 @@ def test_committed_scale_can_be_given(params: Path) -> None:
     assert studies.load("small").committed == "quick"
 
 
+def test_tables_of_every_task_are_asked_for(params: Path) -> None:
+    assert studies.load("small").tables == "main_task"
+    asked = (
+        "tables: every_task\nfigures: [boxes]\ndelta: {metrics: [accuracy], condition: none, single_task: {a: ew}}\n"
+    )
+    (params / "studies" / "small.yaml").write_text(STUDY + asked)
+    study = studies.load("small")
+    assert study.tables == "every_task" and study.delta["metrics"] == ["accuracy"]
+    assert study.at("desk").delta["condition"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("tables: each_task", r"tables \(small.yaml\) is 'each_task', which is not one of main_task, every_task"),
+        ("figures: [boxs]", r"a figure \(small.yaml\) is 'boxs'.*did you mean 'boxes'"),
+        ("delta: m", r"small.yaml, delta: 'm' should be a mapping with metrics, condition, single_task"),
+        ("delta: {metric: [accuracy]}", r"a name \(small.yaml, delta\) is 'metric'.*did you mean 'metrics'"),
+        ("delta: {metrics: [acuracy]}", r"a metric of delta .*did you mean 'accuracy'"),
+        ("delta: {condition: nine}", r"the condition of delta .* is 'nine', which is not one of none, some"),
+        ("delta: {single_task: {a: fast}}", r"an arm of delta .* is 'fast', which is not one of ew, slow, control"),
+    ],
+)
+def test_wrong_wishes_for_tables(params: Path, line: str, message: str) -> None:
+    (params / "studies" / "small.yaml").write_text(f"{STUDY}{line}\n")
+    with pytest.raises(MtlkitError, match=message):
+        studies.load("small")
+
+
 def test_rates_of_another_study(params: Path) -> None:
     text = STUDY[: STUDY.index("tuning:")] + "tuning: {as: small, metric: loss}\n"
     (params / "studies" / "other.yaml").write_text(text)

@@ -47,13 +47,15 @@ class SampleAlignment:
             (tangent through everything), `double_backward` (where an operator has no forward mode; 7 instead of 5
             forward passes), or `auto`: the first of these that is exact, found out on the first batch. No path
             approximates.
+        total: Adds up what several processes have, for decisions about the path: all take the same one.
 
     Raises:
         MtlkitError: No path, or not the one asked for, is exact for this network.
     """
 
     def __init__(self, network: nn.Module, losses: Sequence[Loss], *, main_head: bool = False,
-                 path: str = "auto") -> None:  # fmt: skip
+                 path: str = "auto",
+                 total: Callable[[Sequence[Tensor]], Sequence[Tensor]] = lambda parts: parts) -> None:  # fmt: skip
         self.network = network
         self.losses = list(losses)
         self.shared = list(network.shared_parameters())
@@ -71,7 +73,7 @@ class SampleAlignment:
         if self._split:
             self._encoder_slots = slots(network.encoder, self.shared)
             self._head_slots = slots(network.heads[0], self.head)
-        self._asked = path
+        self._asked, self._total = path, total
         self._exact: dict[bool, str] = {}  # training mode -> path
 
     def __call__(self, inputs: Inputs, targets: Sequence[Tensor], direction: Sequence[Tensor]) -> Aligned:
@@ -150,10 +152,11 @@ class SampleAlignment:
         return Aligned(matrix.detach(), scores, lambda weights: (weights * matrix).sum().backward())
 
     def _find_path(self, inputs: Inputs, targets: Sequence[Tensor], direction: Sequence[Tensor]) -> str:
-        """The first exact path, tried on this batch with the random state and the buffers put back afterwards."""
+        """The first exact path, tried on this batch; random state, buffers and gradients are put back afterwards."""
         candidates = PATHS if self._asked == "auto" else (self._asked,)
         reasons = []
         buffers = [(buffer, buffer.clone()) for buffer in self.network.buffers()]
+        gradients = [(parameter, parameter.grad) for parameter in self.network.parameters()]
         devices = [direction[0].device] if direction[0].is_cuda else []
         for path in candidates:
             try:
@@ -166,6 +169,8 @@ class SampleAlignment:
             finally:
                 for buffer, kept in buffers:
                     buffer.copy_(kept)
+                for parameter, kept in gradients:
+                    parameter.grad = kept
             if fault is None:
                 return path
             reasons.append(f"{path}: {fault}")
@@ -175,21 +180,30 @@ class SampleAlignment:
         """Why `path` is not exact here, or None.
 
         Apart from the known limits of each path, randomly weighted scores must total what a backward pass gives: a
-        derivative that an operator silently leaves out would show.
+        derivative that an operator silently leaves out would show. So would activations that are computed anew for the
+        path's own backward pass, and are not those of its forward pass.
         """
         if path == "representation" and not self._heads_are_independent(inputs, targets):
             return "the heads mix samples, or no encoder holds all shared parameters"
         torch.manual_seed(0)
-        scores = self._run(path, inputs, targets, direction).scores
+        aligned = self._run(path, inputs, targets, direction)
+        weights = torch.rand_like(aligned.scores)
+        for parameter in self.network.parameters():
+            parameter.grad = None
+        aligned.backward(weights)
+        backward = [parameter.grad for parameter in self.parameters]
         torch.manual_seed(0)
         matrix = self._matrix(self.network(inputs), targets)
-        weights = torch.rand_like(matrix)
         gradient = torch.autograd.grad((weights * matrix).sum(), self.parameters, allow_unused=True)
-        expected = sum((g * v).sum() for g, v in zip(gradient, direction, strict=True) if g is not None)
-        tolerance = 1e-8 if matrix.dtype == torch.float64 else 2e-2  # TF32 and bfloat16 round coarsely
-        parts = weights * scores
-        if (parts.sum() - expected).abs() > tolerance * parts.abs().sum():
+        found, expected = (sum((g * v).sum() for g, v in zip(one, direction, strict=True) if g is not None)
+                           for one in (backward, gradient))  # fmt: skip
+        parts = weights * aligned.scores
+        scored, found, expected, size = self._total([parts.sum(), found, expected, parts.abs().sum()])
+        tolerance = size * (1e-8 if matrix.dtype == torch.float64 else 2e-2)  # TF32 and bfloat16 round coarsely
+        if (scored - expected).abs() > tolerance:
             return "its scores do not add up to what a backward pass gives"
+        if (found - expected).abs() > tolerance:
+            return "its backward pass does not give what a plain one does"
         return None
 
     def _heads_are_independent(self, inputs: Tensor, targets: Sequence[Tensor]) -> bool:
@@ -203,7 +217,8 @@ class SampleAlignment:
         matrix = self._matrix([head(z) for head in self.network.heads], targets)
         half = z.shape[0] // 2
         parts = [(matrix[:, :half], slice(half, None)), (matrix[:, half:], slice(0, half))]
-        return not any(torch.autograd.grad(part.sum(), z, retain_graph=True)[0][other].any() for part, other in parts)
+        mixed = [torch.autograd.grad(part.sum(), z, retain_graph=True)[0][other].any() for part, other in parts]
+        return not any(self._total([one.to(z.dtype) for one in mixed]))
 
 
 def _leaves(network: nn.Module) -> list[nn.Parameter]:
@@ -214,5 +229,5 @@ def _about_differentiation(error: Exception) -> bool:
     text = str(error).lower()
     known = ("forward ad", "forward mode", "forward-mode", "jvp", "derivative for", "is not implemented",
              "double backward",
-             "differentiate twice", "appears to not have been used")  # fmt: skip
+             "differentiate twice", "appears to not have been used", "torch.utils.checkpoint")  # fmt: skip
     return any(phrase in text for phrase in known)

@@ -59,6 +59,10 @@ class SegNet(nn.Module):
         self.down = nn.ModuleList(map(_stage, [3, *filters[:-1]], filters, CONVOLUTIONS))
         self.up = nn.ModuleList(list(map(_stage, filters, lower, CONVOLUTIONS))[::-1])
 
+    def stages(self) -> list[nn.Sequential]:
+        """The five encoder and the five decoder stages, each a sequence of convolutions."""
+        return [*self.down, *self.up]
+
     def taps(self, images: Tensor) -> tuple[Taps, Taps]:
         """Features in the order in which they are computed: of every encoder stage, after its first convolution and
         after its last; of every decoder stage, before its first and after its last."""

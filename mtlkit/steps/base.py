@@ -38,10 +38,10 @@ class Step:
 
     A batch can be taken in parts, one after the other (`accumulate`) and by several processes (`together`): the update
     is that of the whole batch, for every method, where the network treats samples independently and draws nothing.
-    Batch normalisation sees the statistics of a part. Where weights depend on losses or gradients of the whole batch,
-    parts that come one after the other cost a second forward pass, which draws its own dropout masks; but not with
-    methods on the gradients of the shared parameters, which add these up, and not with weights that lack no more than
-    a common divisor (`AlignmentRule.raw`), by which the gradient is divided at the end.
+    Batch normalisation sees the statistics of a micro-batch. Where weights depend on losses or gradients of the whole batch,
+    micro-batches cost a second forward pass, which draws its own dropout masks; but not with methods on the gradients
+    of the shared parameters, which are added up, and not with weights that lack no more than a common divisor
+    (`AlignmentRule.raw`), by which the gradient is divided at the end.
 
     Args:
         network: Returns the predictions of T tasks and has `shared_parameters()`; `encoder` and `heads` make it

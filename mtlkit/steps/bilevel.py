@@ -29,7 +29,8 @@ class ByLookingAhead(PerTask):
         super().__init__(network, losses, rule, **options)
         if self.optimizer is None:
             raise MtlkitError("this method takes a tentative step and needs the optimizer.")
-        self.alignment = None if rule.every_task else SampleAlignment(network, losses, main_head=True)
+        alignment = partial(SampleAlignment, main_head=True, total=self.together.sum)
+        self.alignment = None if rule.every_task else alignment(network, losses)
         self.parameters = [p for p in network.parameters() if p.requires_grad]
 
     def gradients(self, batch: Samples, reference: Samples | None) -> tuple[Tensor, Tensor]:

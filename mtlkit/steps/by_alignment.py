@@ -27,7 +27,8 @@ class ByAlignment(Step):
         super().__init__(network, losses, rule, **options)
         if rule.update != "plain" and self.optimizer is None:
             raise MtlkitError(f"update {rule.update!r} takes a step of its own and needs the optimizer.")
-        self.alignment = SampleAlignment(network, losses, main_head=rule.align == "shared_and_main_head")
+        self.alignment = SampleAlignment(network, losses, main_head=rule.align == "shared_and_main_head",
+                                         total=self.together.sum)  # fmt: skip
         self._direction: list[Tensor] | None = None
         self._previous: Tensor | None = None
         self._count = 0

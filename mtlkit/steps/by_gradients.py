@@ -18,7 +18,9 @@ class _OfGradients(PerTask):
     def __init__(self, network: nn.Module, losses: Sequence[Loss], rule: GradientRule | Direction, *,
                  keep: int | None = None, **options: Any) -> None:  # fmt: skip
         super().__init__(network, losses, rule, **options)
-        self.engine = TaskGradients(network, losses, at=rule.gradients, keep=keep, total=self.together.sum)
+        batched = None if self.together.count == 1 else False  # sums over processes have no batched backward pass
+        self.engine = TaskGradients(network, losses, at=rule.gradients, keep=keep, batched=batched,
+                                    total=self.together.sum)  # fmt: skip
         if keep is not None and self.accumulate > 1:
             raise MtlkitError("keep computes task gradients anew where accumulate adds them up: use one of them.")
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mtlkit import nets
-from mtlkit.engine import SampleAlignment, frozen_statistics, length, reference_pass
+from mtlkit.engine import Aligned, SampleAlignment, frozen_statistics, length, reference_pass
 from mtlkit.errors import MtlkitError
 from tests import zoo
 
@@ -115,6 +115,19 @@ def test_refuses_where_a_part_of_the_derivative_is_lost() -> None:
     align = SampleAlignment(nets.SharedEncoder(Bypass(), [nn.Linear(5, 1)]).double(), [zoo.binary_loss])
     with pytest.raises(MtlkitError, match="do not add up"):
         align(torch.randn(4, 6).double(), torch.ones(1, 4).double(), [torch.randn_like(p) for p in align.parameters])
+
+
+def test_leaves_a_path_whose_backward_pass_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, right = zoo.problem("mlp"), SampleAlignment._by_representation
+
+    def wrong(*arguments: object) -> Aligned:
+        aligned = right(*arguments)
+        return Aligned(aligned.losses, aligned.scores, lambda weights: aligned.backward(2 * weights))
+
+    monkeypatch.setattr(SampleAlignment, "_by_representation", wrong)
+    align = SampleAlignment(problem.network, problem.losses)
+    align(problem.inputs, problem.targets, [torch.randn_like(p) for p in align.parameters])
+    assert align.path() == "network"
 
 
 def test_refuses_the_representation_where_heads_mix_samples() -> None:
