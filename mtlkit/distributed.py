@@ -97,12 +97,12 @@ class Processes(Together):
         return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
     def labels(self, batch: Samples) -> Labels:
-        tasks = len(batch.mass)
-        index = torch.full_like(batch.mass[0], -1, dtype=torch.int64) if batch.index is None else batch.index
-        rows = [batch.mass.double(), batch.groups.double(), batch.flipped.double(), index[None].double()]
-        mass, groups, flipped, index = self.gather(torch.cat(rows)).split([tasks, tasks, tasks, 1])
+        known = [] if batch.index is None else [batch.index.view(-1, len(batch))]
+        rows = [batch.mass, batch.groups, batch.flipped, *known]
+        found = self.gather(torch.cat([row.double() for row in rows])).split(list(map(len, rows)))
+        mass, groups, flipped, *index = found
         return Labels(mass.to(batch.mass.dtype), groups.long(), flipped.bool(),
-                      None if batch.index is None else index[0].long())  # fmt: skip
+                      index[0].long().view(*batch.index.shape[:-1], -1) if index else None)  # fmt: skip
 
     def add_up(self, parameters: Iterable[Tensor]) -> None:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
+from mtlkit.engine.reference import Inputs
 from mtlkit.errors import MtlkitError
 
 PRECISIONS = ("float32", "bfloat16")
@@ -46,22 +47,26 @@ class Forward(nn.Module):
         self.network, self.precision, self.channels_last = network, precision, channels_last
         if hasattr(network, "encoder") and hasattr(network, "heads"):
             self.encoder = _Part(network.encoder, self._call)
+        if hasattr(network, "heads"):
             self.heads = nn.ModuleList(_Part(head, self._call) for head in network.heads)
         if hasattr(network, "main"):
             self.main = lambda inputs: self._call(network.main, inputs)
         self.shared_parameters = network.shared_parameters
 
-    def forward(self, inputs: Tensor) -> list[Tensor]:
+    def forward(self, inputs: Inputs) -> list[Tensor]:
         return self._call(self.network, inputs)
 
-    def _call(self, function: Callable[[Tensor], Any], inputs: Tensor) -> Any:
-        if self.channels_last and inputs.ndim == 4:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
+    def _call(self, function: Callable[[Inputs], Any], inputs: Inputs) -> Any:
+        inputs = self._laid_out(inputs) if isinstance(inputs, Tensor) else [self._laid_out(one) for one in inputs]
         if self.precision == "float32":
             return function(inputs)
-        with torch.autocast(inputs.device.type, torch.bfloat16):
+        with torch.autocast(inputs[0].device.type, torch.bfloat16):
             found = function(inputs)
         return found.float() if isinstance(found, Tensor) else [one.float() for one in found]
+
+    def _laid_out(self, inputs: Tensor) -> Tensor:
+        images = self.channels_last and inputs.ndim == 4
+        return inputs.contiguous(memory_format=torch.channels_last) if images else inputs
 
 
 class _Part(nn.Module):

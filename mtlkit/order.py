@@ -1,5 +1,7 @@
 """In which order a run sees its samples."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -44,5 +46,27 @@ class Order:
         return {"left": self.left, "random": self.random.get_state()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        self.left = state["left"]
-        self.random.set_state(state["random"])
+        self.left = state["left"].cpu()
+        self.random.set_state(state["random"].cpu())
+
+
+class Orders:
+    """One order for each of T tasks that have samples of their own; what is shorter is gone through more often.
+
+    Args:
+        each: Orders of one batch size.
+    """
+
+    def __init__(self, each: Sequence[Order]) -> None:
+        self.each = list(each)
+
+    def take(self, steps: int) -> Tensor:
+        """The next `steps` batches of every task, `(steps, T, batch)`."""
+        return torch.stack([order.take(steps) for order in self.each], 1)
+
+    def state(self) -> list[dict[str, Tensor]]:
+        return [order.state() for order in self.each]
+
+    def restore(self, state: list[dict[str, Tensor]]) -> None:
+        for order, of_one in zip(self.each, state, strict=True):
+            order.restore(of_one)

@@ -8,14 +8,15 @@ from dataclasses import fields, replace
 from torch import Tensor
 
 from mtlkit.data.base import Samples
+from mtlkit.data.separate import Separate
 from mtlkit.data.stored import Stored
 
 AHEAD = 2
 """Batches that are read or wait, per worker thread."""
 
 
-def batches(samples: Samples | Stored, indices: Sequence[Tensor], workers: int = 0) -> Iterator[Samples]:
-    """The batches at `indices`, `(B,)` each, in order, on the device of the set.
+def batches(samples: Samples | Stored | Separate, indices: Sequence[Tensor], workers: int = 0) -> Iterator[Samples]:
+    """The batches at `indices`, `(B,)` or `(T, B)` each, in order, on the device of the set.
 
     Args:
         samples: A set on its device.
@@ -23,13 +24,14 @@ def batches(samples: Samples | Stored, indices: Sequence[Tensor], workers: int =
         workers: Threads that read the next batches of a set that is not on a GPU as a whole, and put them into pinned
             memory if they go to one; 0 reads a batch when it is asked for. What a thread raises is raised here.
     """
-    if workers and isinstance(samples, Stored) and not samples.rows.is_cuda:
+    parts = samples.parts if isinstance(samples, Separate) else (samples,)
+    if workers and any(isinstance(part, Stored) and not part.rows.is_cuda for part in parts):
         yield from _ahead(samples, indices, workers)
     else:
         yield from map(samples.take, indices)
 
 
-def _ahead(samples: Stored, indices: Sequence[Tensor], workers: int) -> Iterator[Samples]:
+def _ahead(samples: Stored | Separate, indices: Sequence[Tensor], workers: int) -> Iterator[Samples]:
     device = samples.mass.device
     here = samples.to("cpu")
 

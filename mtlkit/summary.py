@@ -37,12 +37,13 @@ class WeightSummary:
         self.seen, self.flipped = 0, 0
         self.counts = torch.zeros(len(self.noisy), 2, len(EDGES) - 1, dtype=torch.int64)
         self.totals = torch.zeros(2, len(self.noisy), flipped.shape[1], dtype=torch.float64)
-        self.drawn = torch.zeros(flipped.shape[1], dtype=torch.int64)
+        self.drawn = torch.zeros(len(self.noisy), flipped.shape[1], dtype=torch.int64)
 
     def add(self, weights: Tensor, losses: Tensor, indices: Tensor, epoch: int) -> None:
-        """Take in an epoch: weights and losses `(steps, T, B)`, and which training samples they are of,
-        `(steps, B)`."""
-        flipped = self.all_flipped[0][indices]
+        """Take in an epoch: weights and losses `(steps, T, B)`, and which training samples they are of, `(steps, B)`,
+        or `(steps, T, B)` where every task has samples of its own."""
+        indices = indices.view(len(indices), -1, indices.shape[-1]).expand_as(weights)
+        flipped = self.all_flipped[0][indices[:, 0]]
         main = weights[:, 0].double()
         self.task.append(weights.double().sum(2).mean(0).tolist())
         total, wrong = main.sum(), main[flipped].sum()
@@ -50,18 +51,18 @@ class WeightSummary:
         self.seen += flipped.numel()
         self.flipped += int(flipped.sum())
         if epoch >= self.from_epoch:
-            self._last_quarter(weights[:, self.noisy].double(), losses[:, self.noisy].double(), indices)
+            self._last_quarter(*(values[:, self.noisy] for values in (weights.double(), losses.double(), indices)))
 
     def _last_quarter(self, weights: Tensor, losses: Tensor, indices: Tensor) -> None:
         relative = weights * self.share * (1 + 1e-6)  # an equal share lies at an edge: no rounding below it
         bins = torch.bucketize(relative, torch.tensor(EDGES[1:-1], dtype=torch.float64), right=True)
         for k, task in enumerate(self.noisy):
-            flipped = self.all_flipped[task][indices]
+            flipped = self.all_flipped[task][indices[:, k]]
             for row, mask in enumerate((~flipped, flipped)):
                 self.counts[k, row] += torch.bincount(bins[:, k][mask], minlength=self.counts.shape[2])
             for sums, values in zip(self.totals, (weights, losses), strict=True):
-                sums[k].index_add_(0, indices.flatten(), values[:, k].flatten())
-        self.drawn += torch.bincount(indices.flatten(), minlength=len(self.drawn))
+                sums[k].index_add_(0, indices[:, k].flatten(), values[:, k].flatten())
+            self.drawn[k] += torch.bincount(indices[:, k].flatten(), minlength=self.drawn.shape[1])
 
     def result(self) -> dict[str, Any]:
         """The part `weights` of a record; `epoch` names the last epoch of every window."""
@@ -81,12 +82,13 @@ class WeightSummary:
     def _detection(self) -> list[dict[str, Any]]:
         """How well low weight, and high loss, tell flipped from clean labels: the area under the ROC curve of every
         training sample's mean over the last quarter, over all of a task's labels and `within` label groups."""
-        found, drawn = [], self.drawn > 0
+        found = []
         for k, task in enumerate(self.noisy):
+            drawn = self.drawn[k] > 0
             flipped, groups = self.all_flipped[task][drawn], self.groups[task][drawn]
             if not flipped.any() or flipped.all():
                 continue
-            weight, loss = (sums[k][drawn] / self.drawn[drawn] for sums in self.totals)
+            weight, loss = (sums[k][drawn] / self.drawn[k][drawn] for sums in self.totals)
             one: dict[str, Any] = {"task": task}
             for name, score in (("weight", -weight), ("loss", loss)):
                 one[name] = _auc(score, flipped, torch.zeros_like(groups))

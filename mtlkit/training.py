@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from mtlkit.data.base import Dataset, Samples, generator
+from mtlkit.data.separate import Separate
 from mtlkit.distributed import together
 from mtlkit.errors import MtlkitError, one_of
 from mtlkit.evaluation import evaluate
 from mtlkit.forward import PRECISIONS, prepared
 from mtlkit.optimizers import guarded_step, make_optimizer
-from mtlkit.order import Order
+from mtlkit.order import Order, Orders
 from mtlkit.reading import batches
 from mtlkit.schedules import SCHEDULES
 from mtlkit.steps import Outcome, make_step
@@ -33,18 +34,20 @@ JUDGED = ("main", "all")
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train. Sizes count samples, `epochs` passes over the training set.
+    """How to train. Sizes count samples, `epochs` passes over the training set. Where every task has samples of its
+    own, sizes count those of each, and epochs are passes over the longest set; others are gone through more often.
 
     Attributes:
         epochs: At least 1. An epoch has `len(train) // batch_size` steps, whatever `train_data` is.
         batch_size: Samples per step.
         reference_batch: Samples of the reference set per step, for methods that use it.
-        optimizer: `sgd` or `adam`.
+        optimizer: `sgd`, `adam` or `adamw`.
         learning_rate: At the start.
         schedule: How it goes on: a key of `schedules.SCHEDULES`.
         momentum: Of SGD.
-        betas: Of Adam.
-        weight_decay: L2 penalty, added to the gradient.
+        betas: Of Adam and AdamW.
+        weight_decay: L2 penalty, added to the gradient; with AdamW decoupled from it.
+        clip: The gradient is scaled down to this length where it is longer; 0: never.
         train_data: Train on the `train` set, on the `reference` set, or on `both`.
         class_shares: Scale the weights within each label group to the reference set's class shares.
         reference_share: Share of the update that the reference batch gets, in [0, 1).
@@ -71,6 +74,7 @@ class Settings:
     momentum: float = 0.9
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
+    clip: float = 0.0
     train_data: str = "train"
     class_shares: bool = False
     reference_share: float = 0.0
@@ -110,6 +114,18 @@ def class_shares(samples: Samples, classes: int) -> Tensor:
     return count / count.sum(1, keepdim=True).clamp_min(torch.finfo(count.dtype).tiny)
 
 
+def _order(samples: Samples | Separate, batch: int, seed: int, purpose: str, *, stratified: bool) -> Order | Orders:
+    """In which order a run sees a set. Where every task has samples of its own each has a generator, and strata."""
+
+    def order(task: int, size: int) -> Order:
+        strata = samples.groups[task, :size] if stratified else None
+        return Order(size, batch, generator(seed, f"{purpose} {task}" if task else purpose), strata)
+
+    if isinstance(samples, Separate):
+        return Orders([order(task, size) for task, size in enumerate(samples.sizes)])
+    return order(0, len(samples))
+
+
 def _passed(since: float, seconds: float) -> bool:
     return time.monotonic() - since > seconds
 
@@ -138,6 +154,9 @@ class Run:
         self.together = together()
         self.device = device = self.together.device(settings.device)
         self._divisible(settings)
+        if isinstance(data.train, Separate) and hasattr(network, "encoder"):
+            raise MtlkitError("every task of these data has inputs of its own, but this network encodes one batch for "
+                              "all tasks; use one that takes a batch of each, such as SeparateInputs.")  # fmt: skip
         self.tasks, self.settings, self.augment = list(tasks), settings, data.augment
         self.network, self.rule = network.to(device).train(), rule.to(device)
         self.together.synchronise(self.network)
@@ -152,7 +171,7 @@ class Run:
         self.optimizer = make_optimizer(settings.optimizer, self.network.parameters(),
                                         learning_rate=settings.learning_rate, momentum=settings.momentum,
                                         betas=settings.betas,
-                                        weight_decay=settings.weight_decay,
+                                        weight_decay=settings.weight_decay, clip=settings.clip,
                                         of_the_rule=list(rule.parameters()))  # fmt: skip
         classes = int(max(data.train.groups.max(), data.reference.groups.max())) + 1
         shares = class_shares(data.reference, classes) if classes > 1 else None
@@ -164,10 +183,9 @@ class Run:
                               reference_share=settings.reference_share,
                               accumulate=settings.accumulate,
                               together=self.together)  # fmt: skip
-        strata = data.reference.groups[0] if shares is not None else None
-        self.order = Order(len(self.train), settings.batch_size, generator(settings.seed, "order"))
-        self.reference_order = Order(len(self.reference), settings.reference_batch,
-                                     generator(settings.seed, "reference order"), strata)  # fmt: skip
+        self.order = _order(self.train, settings.batch_size, settings.seed, "order", stratified=False)
+        self.reference_order = _order(data.reference, settings.reference_batch, settings.seed, "reference order",
+                                      stratified=shares is not None)  # fmt: skip
         rank = self.together.rank
         self.augmentation = generator(settings.seed, f"augmentation {rank}" if rank else "augmentation")
         if rank:
@@ -206,8 +224,8 @@ class Run:
         settings, device, mine = self.settings, self.device, self.together.mine
         steps = self.steps_per_epoch
         whole = self.order.take(steps)
-        indices = mine(whole).to(device)
-        reference = mine(self.reference_order.take(steps)).to(device) if self.step.needs_reference else None
+        indices = mine(whole, -1).to(device)
+        reference = mine(self.reference_order.take(steps), -1).to(device) if self.step.needs_reference else None
         outcomes: list[Outcome] = []
         start = time.perf_counter()
         train = batches(self.train, indices, settings.workers)
@@ -217,7 +235,7 @@ class Run:
             self._set_rate(k)
             self.optimizer.zero_grad()
             outcome = self.step(batch, held_out)
-            guarded_step(self.optimizer, outcome.skip)
+            outcome.skip = guarded_step(self.optimizer, outcome.skip)
             self.step.after(batch)
             outcomes.append(outcome)
         self.rule.end_of_epoch()
@@ -272,9 +290,10 @@ class Run:
         if len(bad):
             step, task, sample = bad[0].tolist()
             value, name = losses[step, task, sample].item(), self.tasks[task].name
+            at = indices[step, sample] if indices.ndim == 2 else indices[step, task, sample]
             raise MtlkitError(
                 f"the loss of task {name!r} was {value} in epoch {self.epoch}, step {step + 1}, for training sample "
-                f"{indices[step, sample].item()}; try a smaller learning_rate than {self.settings.learning_rate:g}."
+                f"{at.item()}; try a smaller learning_rate than {self.settings.learning_rate:g}."
             )
         bad = (~torch.isfinite(weights)).nonzero()
         if len(bad):
@@ -316,8 +335,8 @@ class Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.rule.load_state_dict(state["rule"])
         self.step.load_state_dict(state["step"])
-        self.order.restore({key: value.cpu() for key, value in state["order"].items()})
-        self.reference_order.restore({key: value.cpu() for key, value in state["reference_order"].items()})
+        self.order.restore(state["order"])
+        self.reference_order.restore(state["reference_order"])
         self.summary.restore(state["summary"])
         random = state["random"][self.together.rank]
         self.augmentation.set_state(random["augmentation"].cpu())

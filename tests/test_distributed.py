@@ -19,6 +19,7 @@ from mtlkit.distributed import ALONE, together
 from mtlkit.errors import MtlkitError
 from mtlkit.training import Run
 from mtlkit.weighting import METHODS, build
+from tests import test_separate
 from tests.test_training import run
 
 LEFT_OUT = {"rotograd", "label_consistency"}
@@ -37,6 +38,8 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "ew, class shares": ("ew", {}, {"class_shares": True, "reference_share": 0.3}),
     **{f"{name}, accumulate": (name, {}, {"accumulate": 2}) for name in
        ("ew", "famo", "slgrad", "pcgrad", "db_mtl", "graddrop", "auto_lambda", "moml", "cosine")},
+    **{f"separate, {name}": (name, {}, {"reference_share": 0.3}) for name in ("ew", "slgrad", "pcgrad", "moml")},
+    "separate, accumulate": ("slgrad", {"normalisation": "task_label"}, {"accumulate": 2, "clip": 0.2}),
 }  # fmt: skip
 
 
@@ -58,18 +61,26 @@ def problem(normalisation: nn.Module | None = None, heads: nn.Module | None = No
     return data, network
 
 
+def separate() -> tuple[Dataset, nn.Module]:
+    """Two tasks with samples of their own; float64."""
+    data, network = test_separate.problem(nn.GroupNorm(4, 16))
+    for split in (data.train, data.reference, data.tuning, data.test):
+        for part in split.parts:
+            part.inputs, part.targets, part.mass = part.inputs.double(), part.targets.double(), part.mass.double()
+        split.mass = split.mass.double()
+    return data, network.double()
+
+
 def trained(case: str) -> tuple[Run, dict[str, Any]]:
     name, options, settings = CASES[case]
+    rule, settings = build(name, 2, options).double(), {"epochs": 2, "momentum": 0.9} | settings
+    if case.startswith("separate"):
+        made = test_separate.run(separate(), rule, **settings)
+        return made, made.fit()
     parts = ()
     if "batch_norm" in case:
         parts = nn.BatchNorm1d(16), nn.BatchNorm1d(8, affine=False, momentum=None) if name == "slgrad" else None
-    made = run(
-        problem(*(part and part.double() for part in parts)),
-        build(name, 2, options).double(),
-        epochs=2,
-        momentum=0.9,
-        **settings,
-    )
+    made = run(problem(*(part and part.double() for part in parts)), rule, **settings)
     return made, made.fit()
 
 

@@ -112,11 +112,11 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     monkeypatch.setitem(training.Run.fit.__kwdefaults__, "every", -1.0)
     guarded, count = training.guarded_step, []
 
-    def stop(*arguments: Any) -> None:
+    def stop(*arguments: Any) -> torch.Tensor:
         count.append(1)
         if len(count) == step:
             raise KeyboardInterrupt
-        guarded(*arguments)
+        return guarded(*arguments)
 
     monkeypatch.setattr(training, "guarded_step", stop)
 

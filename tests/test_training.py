@@ -233,9 +233,9 @@ def rates_of(schedule: str, epochs: int, monkeypatch: pytest.MonkeyPatch) -> lis
     seen: list[float] = []
     step = training.guarded_step
 
-    def recorded(optimizer: Optimizer, skip: Tensor) -> None:
+    def recorded(optimizer: Optimizer, skip: Tensor) -> Tensor:
         seen.append(optimizer.param_groups[0]["lr"])
-        step(optimizer, skip)
+        return step(optimizer, skip)
 
     monkeypatch.setattr(training, "guarded_step", recorded)
     run(problem(), epochs=epochs, schedule=schedule, evaluations=1).fit()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlkit.engine.forward_mode import slots, split, tangents
-from mtlkit.engine.reference import Loss
+from mtlkit.engine.reference import Inputs, Loss, loss_rows, padded
 from mtlkit.errors import MtlkitError
 
 CHUNK = 10
@@ -39,7 +39,8 @@ class SampleAlignment:
     """Exact sample alignments for one network.
 
     Args:
-        network: Has `shared_parameters()`; with `encoder` and `heads` it is cheaper.
+        network: Has `shared_parameters()`; with `encoder` and `heads` it is cheaper. Inputs of every task's own are
+            for networks without an encoder, which take one pass for each.
         losses: T per-sample losses, `loss(prediction, target) -> (B,)`.
         main_head: Align the main task's head as well as the shared parameters.
         path: `representation` (tangent through the encoder; needs heads that treat samples independently), `network`
@@ -59,7 +60,7 @@ class SampleAlignment:
         self.losses = list(losses)
         self.shared = list(network.shared_parameters())
         split_known = hasattr(network, "encoder") and hasattr(network, "heads")
-        if main_head and not split_known:
+        if main_head and not hasattr(network, "heads"):
             raise MtlkitError(
                 "aligning the main head needs a network with `heads`; align the shared parameters instead."
             )
@@ -75,12 +76,12 @@ class SampleAlignment:
         self._asked, self._total = path, total
         self._exact: dict[bool, str] = {}  # training mode -> path
 
-    def __call__(self, inputs: Tensor, targets: Sequence[Tensor], direction: Sequence[Tensor]) -> Aligned:
+    def __call__(self, inputs: Inputs, targets: Sequence[Tensor], direction: Sequence[Tensor]) -> Aligned:
         """Losses and scores of a batch.
 
         Args:
-            inputs: `(B, ...)`.
-            targets: T targets, `(B, ...)` each.
+            inputs: `(B, ...)`, or T tensors `(B_t, ...)`, B the largest.
+            targets: T targets, `(B_t, ...)` each.
             direction: One tensor per entry of `parameters`. Scores scale with its length.
         """
         mode = self.network.training
@@ -92,11 +93,11 @@ class SampleAlignment:
         """The path that is used in the network's present mode; None before the first batch."""
         return self._exact.get(self.network.training)
 
-    def _run(self, path: str, inputs: Tensor, targets: Sequence[Tensor], direction: Sequence[Tensor]) -> Aligned:
+    def _run(self, path: str, inputs: Inputs, targets: Sequence[Tensor], direction: Sequence[Tensor]) -> Aligned:
         return getattr(self, f"_by_{path}")(inputs, targets, direction)
 
     def _matrix(self, predictions: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
-        return torch.stack([f(p, t) for f, p, t in zip(self.losses, predictions, targets, strict=True)])
+        return padded(loss_rows(self.losses, predictions, targets))
 
     def _by_representation(self, inputs: Tensor, targets: Sequence[Tensor], direction: Sequence[Tensor]) -> Aligned:
         network, shared = self.network, len(self.shared)
@@ -134,13 +135,13 @@ class SampleAlignment:
 
         return Aligned(matrix.detach(), scores, backward)
 
-    def _by_network(self, inputs: Tensor, targets: Sequence[Tensor], direction: Sequence[Tensor]) -> Aligned:
+    def _by_network(self, inputs: Inputs, targets: Sequence[Tensor], direction: Sequence[Tensor]) -> Aligned:
         with tangents(self._network_slots, self.parameters, direction):
             matrix, scores = split(self._matrix(self.network(inputs), targets))
         scores = torch.zeros_like(matrix) if scores is None else scores
         return Aligned(matrix.detach(), scores.detach(), lambda weights: (weights * matrix).sum().backward())
 
-    def _by_double_backward(self, inputs: Tensor, targets: Sequence[Tensor], direction: Sequence[Tensor]) -> Aligned:
+    def _by_double_backward(self, inputs: Inputs, targets: Sequence[Tensor], direction: Sequence[Tensor]) -> Aligned:
         with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
             matrix = self._matrix(self.network(inputs), targets)
         # <grad (u * L).sum(), v> is linear in u, and its gradient in u is the matrix of alignments.
@@ -150,13 +151,13 @@ class SampleAlignment:
         (scores,) = torch.autograd.grad(product, dummy, retain_graph=True)
         return Aligned(matrix.detach(), scores, lambda weights: (weights * matrix).sum().backward())
 
-    def _find_path(self, inputs: Tensor, targets: Sequence[Tensor], direction: Sequence[Tensor]) -> str:
+    def _find_path(self, inputs: Inputs, targets: Sequence[Tensor], direction: Sequence[Tensor]) -> str:
         """The first exact path, tried on this batch; random state, buffers and gradients are put back afterwards."""
         candidates = PATHS if self._asked == "auto" else (self._asked,)
         reasons = []
         buffers = [(buffer, buffer.clone()) for buffer in self.network.buffers()]
         gradients = [(parameter, parameter.grad) for parameter in self.network.parameters()]
-        devices = [inputs.device] if inputs.device.type == "cuda" else []
+        devices = [direction[0].device] if direction[0].is_cuda else []
         for path in candidates:
             try:
                 with torch.random.fork_rng(devices):
@@ -175,7 +176,7 @@ class SampleAlignment:
             reasons.append(f"{path}: {fault}")
         raise MtlkitError(f"no exact way to align this network's samples was found ({'; '.join(reasons)}).")
 
-    def _fault(self, path: str, inputs: Tensor, targets: Sequence[Tensor], direction: Sequence[Tensor]) -> str | None:
+    def _fault(self, path: str, inputs: Inputs, targets: Sequence[Tensor], direction: Sequence[Tensor]) -> str | None:
         """Why `path` is not exact here, or None.
 
         Apart from the known limits of each path, randomly weighted scores must total what a backward pass gives: a

@@ -1,13 +1,33 @@
-"""The gradient of the main task on the reference batch."""
+"""The loss matrix, and the gradient of the main task on the reference batch."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+
+Inputs = Tensor | Sequence[Tensor]
+"""`(B, ...)` for all tasks, or T tensors `(B_t, ...)` where every task has inputs of its own."""
+
+
+def loss_rows(losses: Sequence[Loss], predictions: Iterable[Tensor], targets: Iterable[Tensor]) -> list[Tensor]:
+    """The losses of every task's samples, T tensors `(B_t,)`."""
+    return [loss(p, t) for loss, p, t in zip(losses, predictions, targets, strict=True)]
+
+
+def padded(rows: Sequence[Tensor]) -> Tensor:
+    """`(T, B)` from T tensors `(B_t,)`, B the largest B_t; shorter ones end in zeros, where there is no mass either."""
+    size = max(map(len, rows))
+    return torch.stack([row if len(row) == size else F.pad(row, (0, size - len(row))) for row in rows])
+
+
+def totals(weights: Iterable[Tensor], rows: Iterable[Tensor]) -> list[Tensor]:
+    """T weighted sums of losses; weights `(T, B)`. The gradient of one goes through no other task's losses."""
+    return [(w[: len(row)].to(row.dtype) * row).sum() for w, row in zip(weights, rows, strict=True)]
 
 
 @contextmanager
@@ -23,7 +43,7 @@ def frozen_statistics(network: nn.Module) -> Iterator[None]:
             layer.track_running_stats = True
 
 
-def reference_pass(network: nn.Module, losses: Sequence[Loss], inputs: Tensor, targets: Sequence[Tensor],
+def reference_pass(network: nn.Module, losses: Sequence[Loss], inputs: Inputs, targets: Sequence[Tensor],
                    parameters: Sequence[Tensor], main: Tensor | None = None,
                    update: Tensor | None = None) -> list[Tensor] | None:  # fmt: skip
     """One pass over a reference batch of `R` samples, in the network's present mode, running statistics frozen.
@@ -31,8 +51,8 @@ def reference_pass(network: nn.Module, losses: Sequence[Loss], inputs: Tensor, t
     Args:
         network: A network with `encoder` and `heads`, or one that returns the predictions of all tasks.
         losses: The T per-sample losses.
-        inputs: `(R, ...)`.
-        targets: T targets, `(R, ...)` each.
+        inputs: `(R, ...)`, or T tensors `(R_t, ...)`, R the largest.
+        targets: T targets, `(R_t, ...)` each.
         parameters: What to differentiate with respect to.
         main: `(R,)`, weights of the main task's losses; None if its gradient is not wanted.
         update: `(T, R)`, weights with which the batch takes part in the update: `(update * L).sum()` is backpropagated
@@ -42,19 +62,17 @@ def reference_pass(network: nn.Module, losses: Sequence[Loss], inputs: Tensor, t
         The gradient of `(main * L[0]).sum()`, one tensor per parameter (zeros where it does not depend on it), or None.
     """
     with frozen_statistics(network):
-        if update is None and hasattr(network, "main"):
-            matrix = losses[0](network.main(inputs), targets[0])[None]
+        if update is not None:
+            rows = loss_rows(losses, network(inputs), targets)
         else:
-            predictions = network(inputs)
-            used = predictions if update is not None else predictions[:1]
-            matrix = torch.stack([loss(p, t) for loss, p, t in zip(losses, used, targets, strict=False)])
+            rows = [losses[0](network.main(inputs) if hasattr(network, "main") else network(inputs)[0], targets[0])]
     gradient = None
     if main is not None:
-        gradient = torch.autograd.grad((main * matrix[0]).sum(), parameters, retain_graph=update is not None,
+        gradient = torch.autograd.grad(totals([main], rows[:1]), parameters, retain_graph=update is not None,
                                        allow_unused=True)  # fmt: skip
         gradient = [torch.zeros_like(p) if g is None else g for g, p in zip(gradient, parameters, strict=True)]
     if update is not None:
-        (update * matrix).sum().backward()
+        (update * padded(rows)).sum().backward()
     return gradient
 
 

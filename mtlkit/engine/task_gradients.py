@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from mtlkit.engine.reference import Loss, frozen_statistics
+from mtlkit.engine.reference import Inputs, Loss, frozen_statistics, loss_rows, padded, totals
 from mtlkit.errors import MtlkitError, one_of
 
 MATRIX = 1_000_000
@@ -57,23 +57,19 @@ class TaskGradients:
         self.own = [p for p in network.parameters() if p.requires_grad and id(p) not in inside]
         """The parameters of the heads."""
 
-    def __call__(self, inputs: Tensor, targets: Sequence[Tensor], weights: Tensor) -> "Batch":
+    def __call__(self, inputs: Inputs, targets: Sequence[Tensor], weights: Tensor) -> "Batch":
         """One batch.
 
         Args:
-            inputs: `(B, ...)`.
-            targets: T targets, `(B, ...)` each.
+            inputs: `(B, ...)`, or T tensors `(B_t, ...)`, B the largest.
+            targets: T targets, `(B_t, ...)` each.
             weights: `(T, B)`; the loss of task t is `sum_i weights[t, i] L[t, i]`.
         """
         return (_Split if self.split else _Whole)(self, inputs, targets, weights)
 
-    def summed(self, parts: Iterable[tuple[Tensor, Sequence[Tensor], Tensor]]) -> "Batch":
+    def summed(self, parts: Iterable[tuple[Inputs, Sequence[Tensor], Tensor]]) -> "Batch":
         """One batch in micro-batches, one after the other; arguments of each as for a call."""
         return _Summed(self, parts)
-
-    def matrix(self, predictions: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
-        """The loss matrix `(T, B)`."""
-        return torch.stack([f(p, t) for f, p, t in zip(self.losses, predictions, targets, strict=True)])
 
 
 class Batch:
@@ -181,7 +177,8 @@ class _Split(Batch):
         heads = of.network.heads
         self.z = of.network.encoder(inputs)
         leaves = [self.z.detach().requires_grad_() for _ in heads]
-        matrix = of.matrix([head(leaf) for head, leaf in zip(heads, leaves, strict=True)], targets)
+        predictions = [head(leaf) for head, leaf in zip(heads, leaves, strict=True)]
+        matrix = padded(loss_rows(of.losses, predictions, targets))
         self.losses = matrix.detach()
         found = torch.autograd.grad((weights.to(matrix.dtype) * matrix).sum(), [*leaves, *of.own], allow_unused=True)
         self.at_z = or_zeros(found[: len(leaves)], leaves)
@@ -229,13 +226,14 @@ class _Split(Batch):
 
 
 class _Whole(Batch):
-    """A backward pass through everything for every task: for networks of unknown structure."""
+    """A backward pass through everything that a task's loss depends on, for every task: for networks of unknown
+    structure, and for inputs of every task's own."""
 
-    def __init__(self, of: TaskGradients, inputs: Tensor, targets: Sequence[Tensor], weights: Tensor) -> None:
+    def __init__(self, of: TaskGradients, inputs: Inputs, targets: Sequence[Tensor], weights: Tensor) -> None:
         super().__init__(of)
-        matrix = of.matrix(of.network(inputs), targets)
-        self.losses = matrix.detach()
-        self._each = [(w.to(row.dtype) * row).sum() for w, row in zip(weights, matrix.unbind(), strict=True)]
+        rows = loss_rows(of.losses, of.network(inputs), targets)
+        self.losses = padded(rows).detach()
+        self._each = totals(weights, rows)
         self._own: dict[int, list[Tensor | None]] = {}
 
     def row(self, task: int) -> list[Tensor]:
@@ -245,9 +243,10 @@ class _Whole(Batch):
         return or_zeros(found[: len(self.of.shared)], self.of.shared)
 
     def head_gradients(self) -> list[list[Tensor | None]]:
-        for task in range(len(self._each)):
+        for task, loss in enumerate(self._each):
             if task not in self._own:
-                self.row(task)
+                self._own[task] = list(torch.autograd.grad(loss, self.of.own, retain_graph=True, allow_unused=True)
+                                       if self.of.own else ())  # fmt: skip
         return [self._own[task] for task in range(len(self._each))]
 
     def backward_shared(self, weights: Tensor) -> None:
@@ -259,7 +258,7 @@ class _Summed(_Split):
     """Rows and gradients of the heads are added up, micro-batch after micro-batch; no graph outlives its own. What is
     made of the gradients at the representation goes through the encoder once more."""
 
-    def __init__(self, of: TaskGradients, parts: Iterable[tuple[Tensor, Sequence[Tensor], Tensor]]) -> None:
+    def __init__(self, of: TaskGradients, parts: Iterable[tuple[Inputs, Sequence[Tensor], Tensor]]) -> None:
         Batch.__init__(self, of)
         self._inputs, losses, at_z, self._heads = [], [], [], None
         for part in parts:

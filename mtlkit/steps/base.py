@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from mtlkit.data.base import Samples
 from mtlkit.distributed import ALONE, Together
-from mtlkit.engine.reference import Loss, frozen_statistics, reference_pass
+from mtlkit.engine.reference import Inputs, Loss, frozen_statistics, loss_rows, padded, reference_pass
 from mtlkit.errors import MtlkitError
 from mtlkit.weighting.base import Signal, Weighting, share_out, spread
 
@@ -110,19 +110,23 @@ class Step:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up a kept state."""
 
-    def matrix(self, inputs: Tensor, targets: Iterable[Tensor]) -> Tensor:
+    def rows(self, inputs: Inputs, targets: Iterable[Tensor]) -> list[Tensor]:
+        """The losses of every task, T tensors `(b_t,)`."""
+        return loss_rows(self.losses, self.network(inputs), targets)
+
+    def matrix(self, inputs: Inputs, targets: Iterable[Tensor]) -> Tensor:
         """The loss matrix `(T, b)`."""
-        predictions = self.network(inputs)
-        return torch.stack([f(p, t) for f, p, t in zip(self.losses, predictions, targets, strict=True)])
+        return padded(self.rows(inputs, targets))
 
     def parts(self, batch: Samples, *along: Tensor | None) -> Iterable[tuple]:
         """Inputs and targets of the micro-batches, and their columns of what is `along` samples in dimension 1."""
         if self.accumulate == 1:
             return [(batch.inputs, batch.targets, *along)]
-        size = math.ceil(len(batch.inputs) / self.accumulate)
-        targets = zip(*(target.split(size) for target in batch.targets), strict=True)
+        size = math.ceil(len(batch) / self.accumulate)
+        separate = not isinstance(batch.inputs, Tensor)
+        inputs = _each_split(batch.inputs, size) if separate else batch.inputs.split(size)
         columns = (repeat(None) if values is None else values.split(size, 1) for values in along)
-        return zip(batch.inputs.split(size), targets, *columns, strict=False)
+        return zip(inputs, _each_split(batch.targets, size), *columns, strict=False)
 
     def seen(self, batch: Samples) -> Tensor:
         """The losses `(T, b)` of this process's samples, without a graph and without traces in the network."""
@@ -185,6 +189,16 @@ class Step:
         """Adds the reference batch's share of the update."""
         if self.reference_share > 0:
             self.reference_pass(reference, [], None, self.equal(reference) * self.reference_share)
+
+
+def _each_split(tensors: Sequence[Tensor], size: int) -> list[tuple[Tensor, ...]]:
+    """Micro-batches of T tensors."""
+    parts = [tensor.split(size) for tensor in tensors]
+    if len({len(of_one) for of_one in parts}) > 1:
+        raise MtlkitError(f"micro-batches of {size} samples leave some without a sample of every task, of which this "
+                          f"batch has {', '.join(str(len(one)) for one in tensors)}; choose a smaller accumulate."
+                          )  # fmt: skip
+    return list(zip(*parts, strict=True))
 
 
 def joined(parts: Sequence[Tensor]) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mtlkit.data.base import Samples
 from mtlkit.engine.alignment import SampleAlignment
-from mtlkit.engine.reference import Loss, frozen_statistics
+from mtlkit.engine.reference import Inputs, Loss, frozen_statistics, padded, totals
 from mtlkit.engine.task_gradients import or_zeros
 from mtlkit.errors import MtlkitError
 from mtlkit.steps.base import joined
@@ -51,34 +51,35 @@ class ByLookingAhead(PerTask):
         self.reference_update(reference)
         return signal.losses, weights
 
-    def _compared(self, inputs: Tensor, targets: Sequence[Tensor], within: Tensor,
+    def _compared(self, inputs: Inputs, targets: Sequence[Tensor], within: Tensor,
                   there: list[list[Tensor]]) -> tuple[Tensor, Tensor, Callable[[Tensor], None]]:  # fmt: skip
         """Products `(S, T)` of S gradients with those of the task losses of a micro-batch, its losses, and their
         `backward(W)`."""
         if self.alignment is not None:
             aligned = self.alignment(inputs, targets, there[0])
             return (within * aligned.scores).sum(1)[None], aligned.losses, aligned.backward
-        matrix = self.matrix(inputs, targets)
-        products = _products((within * matrix).sum(1), there, self.parameters)
+        rows = self.rows(inputs, targets)
+        products, matrix = _products(totals(within, rows), there, self.parameters), padded(rows)
         return products, matrix.detach(), lambda weights: (weights * matrix).sum().backward()
 
     def _ahead(self, batch: Samples, reference: Samples, within: Tensor) -> list[list[Tensor]]:
         """Gradients of the main reference loss, or of all, after the tentative step."""
-        parameters, together = self.parameters if self.alignment is None else self.alignment.parameters, self.together
+        together = self.together
         with undone(self.network, self.optimizer), frozen_statistics(self.network):
             self.backward(batch, together.mine(self.rule.weights()[:, None].to(within.dtype) * within))
             self.take_step()
-            count, total = len(within) if self.rule.every_task else 1, None
+            if self.alignment is not None:
+                return [self.reference_pass(reference, self.alignment.parameters, self.within(reference)[:1], None)]
+            total = None
             for *part, columns in self.parts(reference, together.mine(self.within(reference))):
-                losses = (columns * self.matrix(*part)).sum(1)[:count]
-                found = [torch.autograd.grad(loss, parameters, retain_graph=k + 1 < count, allow_unused=True)
-                         for k, loss in enumerate(losses)]  # fmt: skip
-                rows = [or_zeros(row, parameters) for row in found]
+                found = [torch.autograd.grad(loss, self.parameters, retain_graph=True, allow_unused=True)
+                         for loss in totals(columns, self.rows(*part))]  # fmt: skip
+                rows = [or_zeros(row, self.parameters) for row in found]
                 total = rows if total is None else list(map(torch._foreach_add, total, rows))
             return [list(together.sum(row)) for row in total]
 
 
-def _products(here: Tensor, there: Sequence[Sequence[Tensor]], parameters: Sequence[Tensor]) -> Tensor:
+def _products(here: Sequence[Tensor], there: Sequence[Sequence[Tensor]], parameters: Sequence[Tensor]) -> Tensor:
     """`(S, T)`, the products of S given gradients with those of T losses."""
     columns = []
     for loss in here:

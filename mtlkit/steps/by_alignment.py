@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from mtlkit.data.base import Samples
 from mtlkit.engine.alignment import Aligned, SampleAlignment
-from mtlkit.engine.reference import Loss, frozen_statistics, length
+from mtlkit.engine.reference import Inputs, Loss, frozen_statistics, length
 from mtlkit.errors import MtlkitError
 from mtlkit.steps.base import Step, joined
 from mtlkit.weighting.base import AlignmentRule, Signal, share_out, spread
@@ -88,9 +88,10 @@ class ByAlignment(Step):
         return self.together.gather(losses), weights
 
     def _as_published(self, batch: Samples, reference: Samples | None) -> tuple[Tensor, Tensor]:
-        """Two updates per batch, the first with the weights of the batch before; losses are divided by B once more."""
-        equal = self.equal(batch)
-        size = equal.shape[1]
+        """Two updates per batch, the first with the weights of the batch before; losses are divided by B, the mean
+        number of labels per task, once more."""
+        equal, mass = self.equal(batch), self.together.labels(batch).mass
+        size = (mass.sum() / len(mass)).clamp_min(1)
         previous = equal if self._previous is None else self._previous
         if previous.shape != equal.shape:
             raise MtlkitError(
@@ -116,7 +117,7 @@ class ByAlignment(Step):
             gradient = self.reference_pass(reference, self.alignment.parameters, main, weights)
             self._direction = gradient if due else self._direction
 
-    def _one(self, inputs: Tensor, targets: Sequence[Tensor]) -> Aligned:
+    def _one(self, inputs: Inputs, targets: Sequence[Tensor]) -> Aligned:
         """A micro-batch, its scores as if the direction had length one (zero stays zero)."""
         aligned = self.alignment(inputs, targets, self._direction)
         size = length(self._direction)

@@ -20,7 +20,8 @@ class Signal:
         flipped: `(T, B)` bool, labels that were corrupted; only controls may look. None if not known.
         alignment: `(T, B)`, for rules with `needs = "alignment"`.
         gram: `(T, T)`, products of the tasks' gradients on the shared parameters, for rules with `needs = "gradients"`.
-        index: `(B,)` int64, where the samples stand in the training set; None if not known.
+        index: `(B,)` int64, where the samples stand in the training set, or `(T, B)` where every task has its own; None
+            if not known.
     """
 
     losses: Tensor

@@ -39,6 +39,9 @@ class LabelConsistency(Rule):
     sees_losses = False
 
     def forward(self, signal: Signal) -> Tensor:
+        if signal.index is not None and signal.index.ndim == 2:
+            raise MtlkitError("label_consistency compares the labels of one sample, but here every task has samples of "
+                              "its own; choose another weighting.")  # fmt: skip
         mass = signal.mass.clone()
         mass[0] *= signal.groups.sum(0) == 1
         return _equal(mass)

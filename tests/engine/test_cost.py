@@ -19,10 +19,13 @@ from torch.utils.flop_counter import flop_registry
 from mtlkit import nets
 from mtlkit.bench.steps import PROBLEMS, make, plain_step, weighted_step
 from mtlkit.data.base import Samples
+from mtlkit.data.separate import Separate, SeparateSamples
 from mtlkit.engine import SampleAlignment, forward_mode, task_gradients
+from mtlkit.nets.office import office
 from mtlkit.steps import make_step
-from mtlkit.tasks import binary_loss
+from mtlkit.tasks import binary_loss, multiclass_loss
 from mtlkit.weighting import METHODS, Direction, build, solvers
+from tests import zoo
 
 NO_KERNEL = ("profiler::", "aten::is_same_size", "aten::_has_same_storage_numel", "aten::empty")
 SYNCHRONISING = {"aten::_local_scalar_dense", "aten::item", "aten::nonzero", "aten::equal", "aten::is_nonzero"}
@@ -239,6 +242,27 @@ def test_task_gradients_beside_a_plain_step(name: str, flops: float, operators: 
     assert ours.kernels.total() <= operators * plain.kernels.total()
     blocks = sum(math.ceil(p.numel() / task_gradients.BLOCK) for p in network.shared_parameters())
     assert products <= blocks * tasks * (tasks + 1) / 2
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"), [("slgrad", 1.75), ("pcgrad", 1.02), ("rgw", 1.02), ("cosine", 1.95), ("auto_lambda", 2.75),
+                        ("moml", 2.95)]
+)  # fmt: skip
+def test_inputs_of_every_task_are_passed_for_that_task_alone(name: str, limit: float) -> None:
+    """Four image domains, a reference batch of a fourth of the main task's: no zeros flow through the other passes."""
+
+    def batch(size: int, seed: int) -> SeparateSamples:
+        torch.manual_seed(seed)
+        parts = [Samples(torch.randn(size, 3, 32, 32), torch.randint(31, (1, size))) for _ in range(4)]
+        return Separate(parts).take([torch.arange(size)] * 4)
+
+    def step(rule: str) -> Callable[[], Any]:
+        made = zoo.step_of(rule, office(4, pretrained="none").train(), [multiclass_loss] * 4, None)
+        batches = batch(8, 0), batch(2, 1)
+        return lambda: made(*batches)
+
+    ours, plain = count(step(name)), count(step("ew"))
+    assert ours.flops <= limit * plain.flops
 
 
 @pytest.mark.parametrize("name", ["ol_aux", "cosine"])
