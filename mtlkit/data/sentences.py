@@ -1,0 +1,83 @@
+"""Labelled text as it lies on disk: sentences with a tag for every word, and labelled pairs of sentences."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mtlkit.errors import MtlkitError, one_of
+
+UPOS = ("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT", "SCONJ",
+        "SYM", "VERB", "X")  # fmt: skip
+IOB2 = ("O", "B-LOC", "I-LOC", "B-ORG", "I-ORG", "B-PER", "I-PER")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is asked: labels in the order of their numbers, RLW's languages, and whether of pairs of sentences."""
+
+    labels: tuple[str, ...]
+    languages: tuple[str, ...]
+    pairs: bool
+
+
+PROBLEMS = {
+    "udpos": Problem(UPOS, ("en", "zh", "te", "vi"), pairs=False),
+    "panx": Problem(IOB2, ("en", "zh", "de", "es"), pairs=False),
+    "pawsx": Problem(("0", "1"), ("en", "zh", "de", "es"), pairs=True),
+    "xnli": Problem(("contradiction", "entailment", "neutral"), ("en", "zh", "de", "es"), pairs=True),
+}
+
+Example = tuple[tuple[str, ...], tuple[int, ...]]
+"""Words and their tags, or two sentences and one label; labels by number."""
+
+
+def read(path: Path, problem: Problem) -> list[Example] | None:
+    """The examples of one file; None for a test file whose first line has no label, as XTREME's.
+
+    Tagged sentences have a word, a tab and a tag per line and a blank line after each; pairs two sentences and a label
+    per line, with tabs. Of CoNLL-U the form and UPOS are taken; lines of several words at once (``1-2``) and of words
+    that are not in the text (``1.1``) are left out, and spaces within words, as in XTREME.
+    Raises `MtlkitError`, which names file and line, for anything else.
+    """
+    conllu, number = path.suffix == ".conllu", {label: k for k, label in enumerate(problem.labels)}
+    width = 10 if conllu else 3 if problem.pairs else 2
+    examples: list[Example] = []
+    words: list[str] = []
+    tags: list[int] = []
+    for at, line in enumerate([*_lines(path), ""], 1):
+        if not line and words:
+            examples.append((tuple(words), tuple(tags)))
+            words, tags = [], []
+        if not line or (conllu and line.startswith("#")):
+            continue
+        fields = line.split("\t")
+        if len(fields) == width - 1 and path.name.startswith("test-") and not (examples or words):
+            return None
+        if len(fields) != width or "" in fields:
+            raise MtlkitError(f"{path}, line {at}, has {sum(map(bool, fields))} fields that are not empty; expected "
+                              f"are {width} with tabs between them.")  # fmt: skip
+        if conllu and not fields[0].isdigit():
+            continue
+        *texts, label = (fields[1].replace(" ", "").replace("\u200c", ""), fields[3]) if conllu else fields
+        if label not in number:
+            one_of(f"the label in {path}, line {at},", label, number)
+        if problem.pairs:
+            examples.append((tuple(texts), (number[label],)))
+        else:
+            words += texts
+            tags.append(number[label])
+    if not examples:
+        raise MtlkitError(f"{path} is empty; expected are the examples of one language.")
+    return examples
+
+
+def _lines(path: Path) -> list[str]:
+    """Lines end at line feeds alone: words may hold other characters that Python takes for the end of a line."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise MtlkitError(f"{path} cannot be read: {error.strerror or error}.") from None
+    try:
+        return content.decode("utf-8-sig").replace("\r\n", "\n").split("\n")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise MtlkitError(f"{path}, line {line}, is not UTF-8, which is expected.") from None
