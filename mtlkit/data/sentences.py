@@ -1,8 +1,13 @@
-"""Labelled text as it lies on disk: sentences with a tag for every word, and labelled pairs of sentences."""
+"""Sentences with a tag for every word and labelled pairs of sentences: how they lie on disk, and how they are cut."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import torch
+
+from mtlkit.data.base import generator
 from mtlkit.errors import MtlkitError, one_of
 
 UPOS = ("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT", "SCONJ",
@@ -26,8 +31,17 @@ PROBLEMS = {
     "xnli": Problem(("contradiction", "entailment", "neutral"), ("en", "zh", "de", "es"), pairs=True),
 }
 
+UNTRANSLATED = "NS"
+"""What PAWS-X has in place of some sentences."""
+
 Example = tuple[tuple[str, ...], tuple[int, ...]]
 """Words and their tags, or two sentences and one label; labels by number."""
+
+Pool = dict[str, list[Example]]
+"""Examples of every language."""
+
+Key = tuple[str, str]
+"""A language and a text."""
 
 
 def read(path: Path, problem: Problem) -> list[Example] | None:
@@ -81,3 +95,44 @@ def _lines(path: Path) -> list[str]:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise MtlkitError(f"{path}, line {line}, is not UTF-8, which is expected.") from None
+
+
+def divide(pool: Pool, shares: Sequence[float], pairs: bool, seed: int, purpose: str) -> list[Pool]:
+    """Parts of about these shares, in random order; parallel examples of all languages go to the same part.
+
+    Examples with a text in common stay together: a tagged sentence as a whole, either sentence of a pair. Pairs are
+    parallel where every language has as many.
+    Raises `MtlkitError` where a part is empty.
+    """
+    parallel = pairs and len({len(examples) for examples in pool.values()}) == 1
+    if parallel:
+        rows = [[(code, text) for code, (texts, _) in zip(pool, one, strict=True) for text in texts]
+                for one in zip(*pool.values(), strict=True)]  # fmt: skip
+        cuts = dict.fromkeys(pool, _parts(rows, shares, generator(seed, purpose)))
+    else:
+        keys = {code: [[(code, text) for text in (texts if pairs else (" ".join(texts),))] for texts, _ in examples]
+                for code, examples in pool.items()}  # fmt: skip
+        cuts = {code: _parts(rows, shares, generator(seed, f"{purpose} {code}")) for code, rows in keys.items()}
+    for code, parts in cuts.items():
+        if not all(map(len, parts)):
+            raise MtlkitError(f"{len(pool[code])} examples of language {code!r} are too few to be cut into "
+                              f"{len(shares)} parts.")  # fmt: skip
+    return [{code: [pool[code][at] for at in cuts[code][k]] for code in pool} for k in range(len(shares))]
+
+
+def _parts(rows: Sequence[Sequence[Key]], shares: Sequence[float], draw: torch.Generator) -> list[list[int]]:
+    """Rows in random order, cut by ``shares``; rows with a text in common, or linked by others, stay together."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    number: dict[Key, int] = {}
+    links = [(row, len(rows) + number.setdefault(key, len(number)))
+             for row, keys in enumerate(rows) for key in keys if key[1] != UNTRANSLATED]  # fmt: skip
+    size = len(rows) + len(number)
+    graph = coo_matrix((np.ones(len(links)), np.array(links).T), shape=(size, size))
+    component = connected_components(graph, directed=False)[1][: len(rows)]
+    place = torch.randperm(len(rows), generator=draw).numpy()[component]  # there are no more components than rows
+    order = np.argsort(place, kind="stable")
+    ends = [min(round(len(rows) * sum(shares[: k + 1])), len(rows) - 1) for k in range(len(shares) - 1)]
+    cuts = np.searchsorted(place[order], place[order][ends])
+    return [part.tolist() for part in np.split(order, cuts)]

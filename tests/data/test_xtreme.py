@@ -7,7 +7,7 @@ import torch
 
 from mtlkit.data import grammar, xtreme
 from mtlkit.data.base import Samples
-from mtlkit.data.sentences import PROBLEMS
+from mtlkit.data.sentences import PROBLEMS, UNTRANSLATED, Pool, divide
 from mtlkit.data.word_pieces import IGNORE, PAD, SEPARATOR
 from mtlkit.errors import MtlkitError
 
@@ -54,8 +54,7 @@ def test_shapes(problem: str) -> None:
     assert data.facts["sizes"] == {"train": 60, "reference": 30, "tuning": 30, "test": 30}
     longest = 0
     for name in SETS:
-        for code, part in zip(data.task_names, getattr(data, name).parts, strict=True):
-            n = data.facts["sizes_by_task"][name][code]
+        for n, part in zip(data.facts["sizes_by_task"][name], getattr(data, name).parts, strict=True):
             assert part.inputs.shape == ((n, 2, length) if pairs else (n, length)) and part.inputs.dtype == torch.int64
             assert part.targets.shape == ((1, n) if pairs else (1, n, length))
             assert part.inputs.min() >= 0 and part.inputs.max() < data.facts["pieces"] <= 400
@@ -83,7 +82,7 @@ def test_a_seed_changes_training_and_reference_alone(problem: str) -> None:
         assert (first[name] == second[name]) == (name in ("tuning", "test"))
 
 
-def toy(problem: str, split: str, count: int = 70) -> xtreme.Pool:
+def toy(problem: str, split: str, count: int = 70) -> Pool:
     return {code: xtreme._toy(problem, code, split, count) for code in ("en", "zh")}
 
 
@@ -109,10 +108,10 @@ def test_cuts(problem: str, splits: tuple[str, ...], shares: tuple[int, ...]) ->
 
 def test_parallel_pairs_and_pairs_with_a_common_sentence_stay_together() -> None:
     pool = {code: [((f"{code} {k // 3}", f"{code} other {k}"), (k % 2,)) for k in range(90)] for code in ("en", "de")}
-    pool["de"][0] = ((xtreme.UNTRANSLATED, "de other 0"), (0,))
-    pool["de"][60] = (("de linked", xtreme.UNTRANSLATED), (0,))
+    pool["de"][0] = ((UNTRANSLATED, "de other 0"), (0,))
+    pool["de"][60] = (("de linked", UNTRANSLATED), (0,))
     pool["de"][89] = (("de linked", "de other 89"), (1,))
-    parts = xtreme._divide(pool, (0.5, 0.3, 0.2), True, 0, "test")
+    parts = divide(pool, (0.5, 0.3, 0.2), True, 0, "test")
     assert [len(part["en"]) for part in parts] == pytest.approx([45, 27, 18], abs=6)
     where = {}
     for k, part in enumerate(parts):
@@ -129,7 +128,7 @@ def test_pairs_of_unequal_files_are_cut_by_language(tmp_path: Path) -> None:
     lines = (folder / "dev-zh.tsv").read_text().splitlines(keepends=True)
     (folder / "dev-zh.tsv").write_text("".join(lines[:20]))
     sizes = real(tmp_path, problem="pawsx").facts["sizes_by_task"]
-    assert sum(of["en"] for of in sizes.values()) == 40 and sum(of["zh"] for of in sizes.values()) == 20
+    assert [sum(of) for of in zip(*sizes.values(), strict=True)] == [40, 20]
 
 
 def test_files_and_variants(tmp_path: Path) -> None:
@@ -138,6 +137,7 @@ def test_files_and_variants(tmp_path: Path) -> None:
     assert data.variant == "xtreme-udpos" and data.task_names == ["zh", "en"]
     assert data.facts["sizes"] == {"train": 11, "reference": 5, "tuning": 5, "test": 5}
     assert real(tmp_path, languages="en").task_names == ["en"]
+    assert real(tmp_path).checksum == data.checksum, "whichever language is the main one"
     unlabelled = "".join(line.split("\t")[0].rstrip("\n") + "\n" for line in (folder / "test-zh.tsv").open())
     (folder / "test-zh.tsv").write_text(unlabelled)
     halved = real(tmp_path)
@@ -207,8 +207,9 @@ def test_bad_settings(options: dict[str, object], message: str) -> None:
         builtin(**options)
 
 
-def test_too_few_examples(tmp_path: Path) -> None:
-    tree(tmp_path, "pawsx", ("dev",), count=3)
+@pytest.mark.parametrize("count", [1, 3])
+def test_too_few_examples(tmp_path: Path, count: int) -> None:
+    tree(tmp_path, "pawsx", ("dev",), count=count)
     with pytest.raises(MtlkitError, match="examples of language 'en' are too few to be cut"):
         real(tmp_path, problem="pawsx")
 

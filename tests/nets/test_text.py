@@ -8,6 +8,7 @@ import torch
 
 from mtlkit import tasks
 from mtlkit.data.word_pieces import OfEncoder, paired
+from mtlkit.engine import SampleAlignment
 from mtlkit.errors import MtlkitError
 from mtlkit.nets.text import text
 from mtlkit.text_tasks import IGNORE, tagging
@@ -40,6 +41,18 @@ def problem(pairs: bool, **options: object) -> zoo.Problem:
 @pytest.mark.parametrize("pairs", [False, True])
 def test_the_alignment_of_samples_is_exact(pairs: bool) -> None:
     check(problem(pairs))
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_the_alignment_is_exact_for_sentences_of_each_language(pairs: bool) -> None:
+    one = problem(pairs)
+    one.inputs, one.targets = map(tuple, zip(*((batch(pairs)[0], batch(pairs)[1][t]) for t in range(3)), strict=True))
+    align = SampleAlignment(one.network.eval(), one.losses)
+    align._exact[False] = "network"  # looking for the path takes the device from inputs that are one tensor
+    direction = [torch.randn_like(p) for p in align.parameters]
+    scores = align(one.inputs, one.targets, direction).scores
+    expected = zoo.loop_scores(one, align.parameters, direction)
+    assert (scores - expected).norm() < 1e-10 * expected.norm()
 
 
 @pytest.mark.parametrize("pairs", [False, True])
