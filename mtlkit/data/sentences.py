@@ -48,8 +48,9 @@ def read(path: Path, problem: Problem) -> list[Example] | None:
     """The examples of one file; None for a test file whose first line has no label, as XTREME's.
 
     Tagged sentences have a word, a tab and a tag per line and a blank line after each; pairs two sentences and a label
-    per line, with tabs. Of CoNLL-U the form and UPOS are taken; lines of several words at once (``1-2``) and of words
-    that are not in the text (``1.1``) are left out, and spaces within words, as in XTREME.
+    per line, with tabs. Of CoNLL-U the form and UPOS are taken, without spaces within words, as in XTREME; lines of
+    several words at once (``1-2``) and of words that are not in the text (``1.1``) are left out. Departure: XTREME's
+    scripts keep several words at once in place of their parts.
     Raises `MtlkitError`, which names file and line, for anything else.
     """
     conllu, number = path.suffix == ".conllu", {label: k for k, label in enumerate(problem.labels)}

@@ -60,24 +60,26 @@ class WordPieces:
 
     @classmethod
     def learn(cls, texts: Iterable[str], size: int) -> "WordPieces":
-        """At most ``size`` pieces: single characters by frequency, up to half of them, then merges by frequency.
+        """At most ``size`` pieces: the special ones, single characters by frequency, up to half of the others, then
+        merges by frequency.
 
         Ties are broken by the pieces themselves, so equal texts give equal pieces, in whatever order they come.
-        Raises `MtlkitError` where ``size`` leaves no room for more than the special pieces.
+        Raises `MtlkitError` where ``size`` leaves no room for a character.
         """
-        if size < 2 * len(SPECIAL):
-            raise MtlkitError(f"vocabulary is {size}, but word pieces begin at {2 * len(SPECIAL)}: the special ones "
-                              "and some characters.")  # fmt: skip
+        room = size - len(SPECIAL)
+        if room < 2:
+            raise MtlkitError(f"vocabulary is {size}, but word pieces begin at {len(SPECIAL) + 2}: the special ones "
+                              "and a character.")  # fmt: skip
         words = sorted(Counter(word for text in texts for word in split(text)).items())
         cut = [([word[0], *(f"##{one}" for one in word[1:])], count) for word, count in words]
-        single = Counter()
+        single: Counter[str] = Counter()
         for symbols, count in cut:
             for symbol in symbols:
                 single[symbol] += count
-        alphabet = sorted(sorted(single), key=lambda symbol: -single[symbol])[: size // 2 - len(SPECIAL)]
+        alphabet = sorted(sorted(single), key=lambda symbol: -single[symbol])[: room // 2]
         known = set(alphabet)
         whole = [(symbols, count) for symbols, count in cut if known.issuperset(symbols)]
-        return cls([*alphabet, *_merges(whole, known, size - len(SPECIAL) - len(alphabet))])
+        return cls([*alphabet, *_merges(whole, known, room - len(alphabet))])
 
     def encode(self, text: str) -> list[int]:
         return [piece for word in split(text) for piece in self._word(word)]

@@ -17,6 +17,7 @@ def test_word_order(code: str) -> None:
     assert sorted(kinds) == sorted(["DET", "ADJ", "NOUN", "VERB", "DET", "NOUN", "ADP", "DET", "NOUN", "ADV", "PUNCT"])
     assert (kinds.index("ADJ") < kinds.index("NOUN", kinds.index("ADJ") - 1)) == language.adjective_first
     assert {"S": kinds[0] == "DET", "V": kinds[0] == "VERB"}[language.order[0]]
+    assert kinds.index("ADP") == (kinds.index("ADV") - 3 if language.preposition else kinds.index("ADV") - 1)
     passive = say(language, Clause(CLAUSE.subject, 4, CLAUSE.object, passive=True))
     assert [kind for _, kind, _ in passive].count("AUX") == 1
 
@@ -36,6 +37,7 @@ def test_tags_are_those_of_the_problems(code: str) -> None:
         names = ["O", *(name for _, _, name in sentence)]
         for before, name in pairwise(names):
             assert not name.startswith("I-") or before[1:] == name[1:], "a name begins with B-"
+    assert {name for sentence in sentences for _, _, name in sentence} == set(IOB2) - {"I-LOC"}
 
 
 def test_some_words_need_their_context() -> None:
