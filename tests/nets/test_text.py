@@ -124,7 +124,7 @@ def test_the_tokenizer_of_a_published_encoder(folder: str) -> None:
     assert tokenizer.encode("ab abb z") == [19, 19, 18, 1]
     texts = (("a", "b c"), ("abb m", "k l"), ("a b c d e f", "g"), ("g", "a b c d e f"), ("abbbb", "ab k l m"))
     for first, second in texts:
-        for longest in (6, 7, 8):
+        for longest in (5, 7, 9):  # of an odd number of pieces today's tokenizers give one more to the second sentence
             (pieces, segments), _ = paired(tokenizer, first, second, longest)
             theirs = tokenizer.tokenizer(first, second, truncation="longest_first", max_length=longest)
             assert (pieces, segments) == (theirs["input_ids"], theirs["token_type_ids"])
