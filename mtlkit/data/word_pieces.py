@@ -216,8 +216,8 @@ def _framed(tokenizer: Tokenizer, pieces: list[int], labels: list[int]) -> Seque
 def paired(tokenizer: Tokenizer, first: str, second: str, longest: int) -> tuple[Sequences, bool]:
     """Pieces and segments (0, and 1 from the second sentence on) of a pair of sentences, and whether it was shortened.
 
-    A pair of more than ``longest`` pieces loses pieces at the end of whichever sentence is longer at that moment, of the
-    second where both are as long: so did the tokenizers of XTREME's time, where today's fast ones favour the second.
+    A pair of more than ``longest`` pieces loses pieces at the end of whichever sentence is longer at that moment, of
+    the second where both are as long: as the tokenizers of XTREME's time; today's fast ones leave the second the more.
     """
     a, b, room = tokenizer.encode(first), tokenizer.encode(second), longest - 3
     over = len(a) + len(b) - room
