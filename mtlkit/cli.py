@@ -137,10 +137,10 @@ def _methods(options: argparse.Namespace) -> None:
 
 
 def _data(options: argparse.Namespace) -> None:
-    from mtlkit.data import cifar10, cityscapes, multi_mnist, nyuv2, pascal_context
+    from mtlkit.data import celeba, cifar10, cityscapes, multi_mnist, nyuv2, office, pascal_context, xtreme
 
     sets = {"cifar10": cifar10, "mnist": multi_mnist, "nyuv2": nyuv2, "cityscapes": cityscapes,
-            "pascal_context": pascal_context}  # fmt: skip
+            "pascal_context": pascal_context, "celeba": celeba, **office.COLLECTIONS, "xtreme": xtreme}  # fmt: skip
     if options.action == "prepare":
         one_of("the data set", options.name, sets)
         print(sets[options.name].prepare(options.data_root))

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mtlkit import dense, machine, paths, records, tasks
+from mtlkit import dense, machine, paths, records, tasks, text_tasks
 from mtlkit.data.base import Dataset
 from mtlkit.distributed import together
 from mtlkit.errors import MtlkitError
@@ -124,6 +124,8 @@ def _tasks(data: Dataset, p: Parameters) -> list[tasks.Task]:
     if data.kind == "dense":
         return [dense.make(data.name, task, data.facts["outputs"][task], averaging=p.averaging)
                 for task in data.task_names]  # fmt: skip
+    if data.kind == "tagging":
+        return [text_tasks.make(data.kind, task, data.facts["labels"]) for task in data.task_names]
     kinds = {"binary": tasks.binary, "multiclass": tasks.multiclass, "regression": tasks.regression}
     return [kinds[data.kind](task) for task in data.task_names]
 

@@ -130,9 +130,9 @@ def _weighting(name: str, value: str) -> str:
 
 
 def _network(name: str, value: str) -> str:
-    from mtlkit.nets import DENSE, NETWORKS
+    from mtlkit.nets import EVERY
 
-    return _choice(*NETWORKS, *DENSE)(name, value)
+    return _choice(*EVERY)(name, value)
 
 
 def _device(name: str, value: str) -> str:

@@ -53,17 +53,18 @@ def identity(experiment: str, parameters: Mapping[str, Any], seed: int, data: Ma
 
 def code_hash(weighting: str, network: str, data: str) -> str:
     """16 hex digits of the code that a run uses: comments, docstrings and layout do not count."""
-    from mtlkit.nets import DENSE, NETWORKS
+    from mtlkit.nets import DENSE, EVERY, TEXT
     from mtlkit.weighting import METHODS, RANDOM_FIRST
 
     package = paths.ROOT / "mtlkit"
     names = ["tasks", "optimizers", "schedules", "order", "summary", "evaluation", "training", "forward", "reading",
              "distributed", "batch_norm", "steps/base", "engine/reference"]  # fmt: skip
     names += ["dense", "pixels"] if network in DENSE else []
+    names += ["text_tasks", "pixels", "pretrained"] if network in TEXT else []
     method = METHODS.get(weighting.removeprefix(RANDOM_FIRST))
     if method is not None:
         names += CODE_OF_STEPS[method.needs]
-    chosen = [Path(inspect.getfile(one)) for one in (method, (NETWORKS | DENSE).get(network)) if one is not None]
+    chosen = [Path(inspect.getfile(one)) for one in (method, EVERY.get(network)) if one is not None]
     chosen += [package / "weighting/rgw.py"] if weighting.startswith(RANDOM_FIRST) else []
     chosen = _with_imports([package / f"data/{data}.py", *chosen], package)
     return _hash_of((*(package / f"{name}.py" for name in names), *chosen))

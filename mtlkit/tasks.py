@@ -88,11 +88,11 @@ def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def binary_metrics(prediction: Tensor, target: Tensor) -> dict[str, float]:
-    """Loss, ROC AUC, average precision, balanced accuracy and accuracy over a set of `N` samples.
+    """Loss, ROC AUC, average precision, balanced accuracy, accuracy and F1 over a set of `N` samples.
 
     The ranking metrics need both classes; the caller's test sets have them, and torchmetrics warns where they do not.
     """
-    from torchmetrics.functional.classification import binary_auroc, binary_average_precision
+    from torchmetrics.functional.classification import binary_auroc, binary_average_precision, binary_f1_score
 
     logits, labels = prediction.reshape(-1).float(), target.reshape(-1).long()
     right = (logits > 0).long() == labels
@@ -103,6 +103,7 @@ def binary_metrics(prediction: Tensor, target: Tensor) -> dict[str, float]:
         "average_precision": float(binary_average_precision(logits.sigmoid().double(), labels)),
         "balanced_accuracy": float(torch.stack(per_class).mean()),
         "accuracy": float(right.float().mean()),
+        "f1": float(binary_f1_score(logits.sigmoid(), labels)),
     }
 
 

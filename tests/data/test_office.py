@@ -26,7 +26,7 @@ OFFICE31 = {
 """Images per class, in the order of the classes' names."""
 
 
-def write(root: Path, dataset: str = "pacs", classes: int = 0, inside: str = "", size: tuple[int, int] = (9, 8)) -> Path:
+def write(root: Path, dataset: str = "pacs", classes: int = 0, inside: str = "", size: tuple = (9, 8)) -> Path:
     """A tree in which every image has a colour of its own: (domain, class, number) * 10."""
     for d, domain in enumerate(office.DOMAINS[dataset]):
         for c in range(classes or office.CLASSES[dataset]):

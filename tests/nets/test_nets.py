@@ -104,7 +104,12 @@ def test_contract(name: str, tasks: int) -> None:
     """One prediction per task, logits, and every parameter is either shared or of one head and has a gradient."""
     torch.manual_seed(0)
     network = nets.NETWORKS[name](tasks)
-    shape, outputs = {"mlp": ((250,), 1), "multi_lenet": ((1, 28, 28), 10)}.get(name, ((3, 32, 32), 1))
+    shape, outputs = {
+        "mlp": ((250,), 1),
+        "multi_lenet": ((1, 28, 28), 10),
+        "celeba": ((3, 64, 64), 1),
+        "office": ((3, 32, 32), 31),
+    }.get(name, ((3, 32, 32), 1))
     predictions = network(torch.randn(4, *shape))
     assert [tuple(p.shape) for p in predictions] == [(4, outputs)] * tasks
     shared = {id(p) for p in network.shared_parameters()}
