@@ -60,7 +60,8 @@ def every_task(records: Sequence[dict], constant: Mapping[str, Mapping[str, floa
             values = [float("nan") if one[name] is None else one[name] for one in found]
             rows[task, with_direction(name)] = [sum(values) / len(values), constant[task][name]]
     weighting = records[0]["parameters"]["weighting"]
-    return pandas.DataFrame.from_dict(rows, orient="index", columns=[weighting, "constant"]).round(4)
+    index = pandas.MultiIndex.from_tuples(rows, names=["task", "metric"])
+    return pandas.DataFrame(list(rows.values()), index, [weighting, "constant"]).round(4)
 
 
 def images(data: Dataset, count: int = 12) -> "Figure":

@@ -170,7 +170,6 @@ RULES: dict[str, Callable[[str, Any], Any]] = {
     "reference_loss": _choice("mean", "class_balanced"),
     "update": _choice("plain", "look_ahead", "published"),
     "test_images": _choice("all", "published"),
-    "main": _choice("left", "right", "segmentation", "depth", "normals", "disparity", "human_parts", "saliency"),
     "backbone": _choice("resnet18", "resnet50"),
     "pretrained": _choice("auto", "imagenet", "none"),
     "schedule": _choice("constant", "step", "poly", "linear", "cosine"),
@@ -184,6 +183,8 @@ RULES: dict[str, Callable[[str, Any], Any]] = {
     "beta_2": _range(0, 1, below=True),
     "weight_decay": _range(0),
     "clip": _range(0),
+    "held_out": _range(0),
+    "max_length": _range(8),
     "reference_share": _range(0, 1, below=True),
     "main_class": _range(0, 9),
     "classes": _range(1),
@@ -195,5 +196,5 @@ RULES: dict[str, Callable[[str, Any], Any]] = {
     "seconds": _range(0),
     **{name: _COUNT for name in ("tasks", "epochs", "batch_size", "reference_batch", "refresh", "evaluations",
                                  "evaluation_batch", "accumulate", "threads", "k", "head_layers", "head_width",
-                                 "shared_width", "input_dimension", "output_dimension")},
+                                 "shared_width", "width", "vocabulary", "input_dimension", "output_dimension")},
 }  # fmt: skip

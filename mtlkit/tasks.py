@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mtlkit.data.base import Dataset
+
 
 class Meter(Protocol):
     """Metrics of one task over a set that is seen batch by batch."""
@@ -54,6 +56,22 @@ class Task:
     loss: Callable[[Tensor, Tensor], Tensor]
     meter: Callable[[], Meter]
     mass: Callable[[Tensor], Tensor] | None = None
+
+
+def constant_metrics(data: Dataset) -> dict[str, dict[str, float]]:
+    """Test metrics by classification task of answers that see no input: the class shares of the training set. What a
+    network has learnt is beyond these."""
+    found = {}
+    for t, name in enumerate(data.task_names):
+        seen, asked = (some.groups[t][some.mass[t] > 0] for some in (data.train, data.test))
+        shares = torch.bincount(seen, minlength=int(max(seen.max(), asked.max())) + 1).clamp_min(1).log()
+        meter = (binary(name) if data.kind == "binary" else multiclass(name)).meter()
+        if data.kind == "binary":
+            meter.update((shares[1] - shares[0]).expand(len(asked), 1), asked.float())
+        else:
+            meter.update(shares.expand(len(asked), -1), asked)
+        found[name] = meter.result()
+    return found
 
 
 def binary(name: str) -> Task:
