@@ -34,7 +34,7 @@ def test_layers_as_published():
     assert [type(layer) for layer in bottleneck] == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Dropout]
     assert bottleneck[0].weight.shape == (512, 512) and bottleneck[3].p == 0.5
     assert (bottleneck[0].bias == 0.1).all()
-    assert float(bottleneck[0].weight.std()) == pytest.approx(0.005, rel=0.02)
+    assert float(bottleneck[0].weight.detach().std()) == pytest.approx(0.005, rel=0.02)
     assert bottleneck[0].weight.mean().abs() < 1e-4
     assert [tuple(head.weight.shape) for head in network.heads] == [(65, 512)] * 4
     assert count(network.shared_parameters()) == 11_440_192
