@@ -99,8 +99,8 @@ class Processes(Together):
     def labels(self, batch: Samples) -> Labels:
         known = [] if batch.index is None else [batch.index.view(-1, len(batch))]
         rows = [batch.mass, batch.groups, batch.flipped, *known]
-        found = self.gather(torch.cat([row.double() for row in rows])).split(list(map(len, rows)))
-        mass, groups, flipped, *index = found
+        whole = self.gather(torch.cat([row.double() for row in rows]))
+        mass, groups, flipped, *index = whole.split(list(map(len, rows)))
         return Labels(mass.to(batch.mass.dtype), groups.long(), flipped.bool(),
                       index[0].long().view(*batch.index.shape[:-1], -1) if index else None)  # fmt: skip
 

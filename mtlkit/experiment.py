@@ -16,6 +16,7 @@ from torch import nn
 
 from mtlkit import dense, machine, paths, records, tasks, text_tasks
 from mtlkit.data.base import Dataset
+from mtlkit.data.separate import Separate
 from mtlkit.distributed import together
 from mtlkit.errors import MtlkitError
 from mtlkit.parameters import Parameters
@@ -84,7 +85,9 @@ def _train(experiment: str, p: Parameters, seed: int, data: Dataset, network: nn
     settings |= {"seed": seed, "betas": (p.beta_1, p.beta_2)}
     rule = build(p.weighting, len(data.task_names), p | {"seed": seed})
     if isinstance(rule, Direction):
-        rule.attach(network, data.train.take(torch.arange(2)).inputs)
+        two = torch.arange(2)
+        separate = isinstance(data.train, Separate)
+        rule.attach(network, data.train.take([two] * len(data.task_names) if separate else two).inputs)
     training = Run(network, _tasks(data, p), rule, data, Settings(**settings))
     if "cuda" in p.device:
         torch.cuda.reset_peak_memory_stats(p.device)

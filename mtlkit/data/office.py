@@ -28,6 +28,12 @@ DOMAINS = {
     "pacs": ("art_painting", "cartoon", "photo", "sketch"),
 }
 CLASSES = {"office31": 31, "office_home": 65, "pacs": 7}
+TITLES = {"office31": "Office-31", "office_home": "Office-Home", "pacs": "PACS"}
+URLS = {
+    "office31": "https://faculty.cc.gatech.edu/~judy/domainadapt/",
+    "office_home": "https://www.hemanthdv.org/officeHomeDataset.html",
+    "pacs": "https://dali-dl.github.io/project_iccv2017.html",
+}
 TRAIN_ON = ("train", "trval")
 IMAGES = (".jpg", ".jpeg", ".png")
 CLASS = WholeImage("class", "class", np.int16)
@@ -149,21 +155,21 @@ def _find(root: Path, dataset: str) -> Source | None:
         raise MtlkitError(f"{base / missing[0]} is missing; expected is one folder for each of {', '.join(names)}.")
     folders = {name: there[_plain(name)] for name in names}
     folders = {name: path / "images" if (path / "images").is_dir() else path for name, path in folders.items()}
-    classes = _classes(dataset, folders)
+    classes = _classes(dataset, base, folders)
     items: dict[str, list[Item]] = {}
     for name, folder in folders.items():
         items[name] = []
-        for k, of in enumerate(classes):
-            found = sorted(path for path in (folder / of).iterdir()
+        for k, within in enumerate(folder / one for one in classes):
+            found = sorted(path for path in within.iterdir()
                            if path.suffix.lower() in IMAGES and not path.name.startswith("."))  # fmt: skip
             if not found:
-                raise MtlkitError(f"{folder / of} holds no images; expected are files {', '.join(IMAGES)}.")
+                raise MtlkitError(f"{within} holds no images; expected are files {', '.join(IMAGES)}.")
             items[name] += [{"image": path, "class": k} for path in found]
     files = [*there.values(), *(item["image"] for part in items.values() for item in part)]
     return Source(dataset, (CLASS,), items, _read, files)
 
 
-def _classes(dataset: str, folders: Mapping[str, Path]) -> Sequence[str]:
+def _classes(dataset: str, base: Path, folders: Mapping[str, Path]) -> Sequence[str]:
     """The names of the classes, in order, after a check that all domains have them."""
     of = {name: {path.name for path in folder.iterdir() if path.is_dir()} for name, folder in folders.items()}
     every = sorted(set().union(*of.values()))
@@ -173,8 +179,8 @@ def _classes(dataset: str, folders: Mapping[str, Path]) -> Sequence[str]:
             raise MtlkitError(f"{folder / missing[0]} is missing, though other domains have this class; expected is "
                               "one folder per class in every domain.")  # fmt: skip
     if len(every) != CLASSES[dataset]:
-        raise MtlkitError(f"the domains below {next(iter(folders.values())).parent} have {len(every)} classes; "
-                          f"expected are the {CLASSES[dataset]} of {TITLES[dataset]}.")  # fmt: skip
+        raise MtlkitError(f"the domains below {base} have {len(every)} classes; expected are the {CLASSES[dataset]} of "
+                          f"{TITLES[dataset]}.")  # fmt: skip
     return every
 
 
@@ -187,12 +193,6 @@ def _read(item: Item) -> dict[str, np.ndarray]:
     return {"image": rgb(item["image"]), "class": np.array(item["class"])}
 
 
-TITLES = {"office31": "Office-31", "office_home": "Office-Home", "pacs": "PACS"}
-URLS = {
-    "office31": "https://faculty.cc.gatech.edu/~judy/domainadapt/",
-    "office_home": "https://www.hemanthdv.org/officeHomeDataset.html",
-    "pacs": "https://dali-dl.github.io/project_iccv2017.html",
-}
 COLLECTIONS = {
     name: Collection(
         name=name,

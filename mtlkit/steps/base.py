@@ -43,6 +43,9 @@ class Step:
     gradients of the shared parameters, which are added up, and not with weights that lack no more than a common divisor
     (`AlignmentRule.raw`), by which the gradient is divided at the end.
 
+    Where every task has inputs of its own (`SeparateSamples`), row t of all matrices is of task t's samples, and ends
+    in zeros, without mass, where other tasks have more.
+
     Args:
         network: Returns the predictions of T tasks and has `shared_parameters()`; `encoder` and `heads` make it
             cheaper.

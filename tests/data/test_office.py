@@ -26,14 +26,14 @@ OFFICE31 = {
 """Images per class, in the order of the classes' names."""
 
 
-def write(root: Path, dataset: str = "pacs", classes: int = 0, inside: str = "", size: tuple = (9, 8)) -> Path:
+def write(root: Path, dataset: str = "pacs", inside: str = "") -> Path:
     """A tree in which every image has a colour of its own: (domain, class, number) * 10."""
     for d, domain in enumerate(office.DOMAINS[dataset]):
-        for c in range(classes or office.CLASSES[dataset]):
+        for c in range(office.CLASSES[dataset]):
             folder = root / dataset / domain / inside / f"class{c:02}"
             folder.mkdir(parents=True)
             for k in range(FEW[d % 3]):
-                image = Image.new("RGB", size[::-1], (d * 10, c * 3, k * 10))
+                image = Image.new("RGB", (8, 9), (d * 10, c * 3, k * 10))
                 image.save(folder / f"{k:03}.{'png' if k else 'PNG'}")
     return root / dataset
 

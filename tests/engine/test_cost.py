@@ -248,7 +248,8 @@ def test_task_gradients_beside_a_plain_step(name: str, flops: float, operators: 
     ("name", "limit"), [("slgrad", 1.75), ("pcgrad", 1.02), ("rgw", 1.02), ("cosine", 1.95), ("auto_lambda", 2.75),
                         ("moml", 2.95)]
 )  # fmt: skip
-def test_inputs_of_every_task_are_passed_for_that_task_alone(name: str, limit: float) -> None:
+def test_inputs_of_every_task_are_passed_for_that_task_alone(name: str, limit: float,
+                                                             monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     """Four image domains, a reference batch of a fourth of the main task's: no zeros flow through the other passes."""
 
     def batch(size: int, seed: int) -> SeparateSamples:
@@ -261,8 +262,9 @@ def test_inputs_of_every_task_are_passed_for_that_task_alone(name: str, limit: f
         batches = batch(8, 0), batch(2, 1)
         return lambda: made(*batches)
 
+    monkeypatch.setattr(solvers, "READS_ARE_FREE", ())  # as on a GPU
     ours, plain = count(step(name)), count(step("ew"))
-    assert ours.flops <= limit * plain.flops
+    assert ours.flops <= limit * plain.flops and not SYNCHRONISING & set(ours.kernels)
 
 
 @pytest.mark.parametrize("name", ["ol_aux", "cosine"])

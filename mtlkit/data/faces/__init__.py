@@ -19,7 +19,7 @@ CHANCES = {
     "High_Cheekbones": (0.3, 0.4), "Male": (1.0, 0.0), "Mouth_Slightly_Open": (0.4, 0.5), "Mustache": (0.14, 0.0),
     "Narrow_Eyes": (0.13, 0.11), "No_Beard": (0.6, 1.0), "Oval_Face": (0.22, 0.34), "Pale_Skin": (0.05, 0.08),
     "Pointy_Nose": (0.18, 0.36), "Receding_Hairline": (0.16, 0.05), "Rosy_Cheeks": (0.02, 0.15),
-    "Sideburns": (0.25, 0.0), "Smiling": (0.4, 0.54), "Straight_Hair": (0.24, 0.2), "Wavy_Hair": (0.15, 0.42),
+    "Sideburns": (0.25, 0.0), "Smiling": (0.4, 0.54), "Straight_Hair": (0.24, 0.2), "Wavy_Hair": (0.15, 0.58),
     "Wearing_Earrings": (0.03, 0.32), "Wearing_Hat": (0.1, 0.05), "Wearing_Lipstick": (0.0, 0.6),
     "Wearing_Necklace": (0.03, 0.2), "Wearing_Necktie": (0.18, 0.01), "Young": (0.65, 0.85),
 }  # fmt: skip

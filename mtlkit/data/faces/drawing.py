@@ -93,6 +93,7 @@ class Drawing:
         self._mouth()
         self._beard()
         self._hair()
+        self._brows()
         self._worn()
         return self._photographed()
 
@@ -184,9 +185,6 @@ class Drawing:
             self._paint((-0.25, 0), _all(eye, both), colour)
         lid = _stroke(0.21, -0.14 - height, 0.12, 0.04, self._if("Heavy_Makeup", 0.024, 0.011))
         self._paint((-0.25, -0.05), _pair(lid), (0.1, 0.07, 0.06))
-        brow = _stroke(0.21, self._if("Arched_Eyebrows", -0.34, -0.28), 0.14, self._if("Arched_Eyebrows", 0.12, 0.01),
-                       self._if("Bushy_Eyebrows", 0.042, 0.017))  # fmt: skip
-        self._paint((-0.4, -0.15), _pair(brow), self.hair * 0.6)
 
     def _nose_and_cheeks(self) -> None:
         has = self.has
@@ -194,11 +192,11 @@ class Drawing:
         dots = _all(cheek, lambda u, v, of: (0.25 - np.sin(46 * u) * np.sin(46 * v)) / 46)
         self._paint((-0.1, 0.25), cheek, (0.95, 0.35, 0.4), has["Rosy_Cheeks"], 0.55)
         self._paint((-0.1, 0.25), dots, self.skin * 0.5, has["Freckles"])
-        self._paint((0, 0.3), _pair(_slash(0.34, 0.15, -0.7, 0.1, 0.02)), self.shade, has["High_Cheekbones"])
-        width, tip, flesh = self._if("Big_Nose", 0.15, 0.085), self._if("Big_Nose", 0.14, 0.11), self.skin * 0.8
+        self._paint((0, 0.3), _pair(_slash(0.33, 0.15, -0.7, 0.11, 0.03)), self.shade, has["High_Cheekbones"])
+        width, tip, flesh = self._if("Big_Nose", 0.15, 0.085), self._if("Big_Nose", 0.14, 0.11), self.skin * 0.74
 
         def wedge(u: Array, v: Array, of: Pick) -> Array:
-            return np.maximum(np.abs(u) - of(width) * (v + 0.14) / of(tip + 0.14), v - of(tip))
+            return np.maximum(np.abs(u) - of(width) * (v + 0.2) / of(tip + 0.2), v - of(tip))
 
         self._paint((-0.2, 0.2), wedge, flesh, has["Pointy_Nose"])
         round_tip = _ellipse(0, tip - 0.04, width, self._if("Big_Nose", 0.085, 0.055))
@@ -211,7 +209,7 @@ class Drawing:
         y, gap = self._if("Smiling", 0.31, 0.28), self._if("Mouth_Slightly_Open", 0.055, 0)
         lips = np.where(has["Wearing_Lipstick"][:, None], np.float32([0.78, 0.05, 0.2]), self.skin * [0.85, 0.6, 0.6])
         within = _stroke(0, y, half * 0.85, bend * 0.72, gap, taper=True)
-        self._paint((0.1, 0.45), _stroke(0, y, half, bend, self._if("Big_Lips", 0.075, 0.035) + gap, taper=True), lips)
+        self._paint((0.1, 0.45), _stroke(0, y, half, bend, self._if("Big_Lips", 0.095, 0.035) + gap, taper=True), lips)
         self._paint((0.1, 0.45), within, (0.2, 0.03, 0.05), open_)
         self._paint((0.1, 0.45), _all(within, _stroke(0, y - 0.025, half, bend, 0.025)), (0.97, 0.97, 0.95), open_)
         self._paint((0.1, 0.45), _stroke(0, y, half, bend, 0.012, taper=True), lips * 0.5, ~open_)
@@ -240,6 +238,12 @@ class Drawing:
         locks = _pair(_box(self.half - 0.06, self.half + 0.14, -0.35, 0.5))
         self._paint((-0.4, 0.5), _all(locks, _not(self._skull(-0.05))), self.hair, has["Straight_Hair"])
         self._paint((-0.6, -0.4), _ellipse(-0.14, -0.5, 0.11, 0.06), (1, 1, 1), has["Bald"], 0.45)
+
+    def _brows(self) -> None:
+        """Above the fringe, which would hide them."""
+        brow = _stroke(0.21, self._if("Arched_Eyebrows", -0.36, -0.28), 0.15, self._if("Arched_Eyebrows", 0.15, 0),
+                       self._if("Bushy_Eyebrows", 0.05, 0.017))  # fmt: skip
+        self._paint((-0.45, -0.15), _pair(brow), self.hair * 0.45)
 
     def _worn(self) -> None:
         has, hat = self.has, self._colour(0.1, 0.9)
