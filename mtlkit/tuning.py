@@ -18,9 +18,10 @@ from mtlkit.studies import Study
 def choose(study: Study, folder: Path) -> Path:
     """Write `params/tuned/<study>.yaml` from the records of the tuning runs below `folder`.
 
-    The rate with the best mean of the tuning metric, at the last epoch, over all conditions and seeds is chosen. A rate
-    with a run that did not finish is not. All scores are kept in the file. Where a chosen rate is the first or the last
-    that was tried, this is said: the arm needs `more_rates`.
+    The rate with the best mean of the tuning metric, at the last epoch, over all conditions and seeds is chosen; where
+    every task counts (`tables: every_task`), also over tasks. A rate with a run that did not finish is not. All scores
+    are kept in the file. Where a chosen rate is the first or the last that was tried, this is said: the arm needs
+    `more_rates`.
 
     Raises:
         MtlkitError: An arm has no rate with all its runs.
@@ -59,8 +60,15 @@ def _scores(study: Study, found: list[dict[str, Any]], arm: str) -> dict[float, 
     scores = {}
     for rate in study.rates(arm):
         rate = records.rounded(rate * study.arms[arm].get("rate_factor", 1))
-        values = {(record["condition"], record["seed"]): record["evaluations"][-1]["tuning"][study.tuning["metric"]]
+        values = {(record["condition"], record["seed"]): _score(study, record)
                   for record in found if record["parameters"]["learning_rate"] == rate}  # fmt: skip
         known = [values.get(run) for run in runs]
         scores[rate] = math.inf if None in known else statistics.fmean(_sign(study) * value for value in known)
     return scores
+
+
+def _score(study: Study, record: dict[str, Any]) -> float | None:
+    """None where a loss was not finite."""
+    last = record["evaluations"][-1]["tuning"]
+    values = [one[study.tuning["metric"]] for one in (last["tasks"] if study.tables == "every_task" else [last])]
+    return None if None in values else statistics.fmean(values)

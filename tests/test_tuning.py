@@ -1,6 +1,7 @@
 """Learning rates are chosen on the tuning set, from whole grids."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,19 @@ def write_runs(folder: Path, arm: str, losses: dict[float, list], metric: str = 
             made = factory.record("ew", condition, seed, "small", evaluations=evaluations) | {"arm": arm}
             made["parameters"]["learning_rate"] = rate
             records.write(made, folder / condition / arm / f"seed{seed}-{rate}.json")
+
+
+def test_where_every_task_counts_its_mean_decides(study: Study, tmp_path: Path) -> None:
+    study = replace(study, tables="every_task")
+    for arm in study.tuned_arms():
+        write_runs(tmp_path / "r", arm, grid(0.5, 0.3, 0.35, 0.6))
+    for path in (tmp_path / "r").rglob("*.json"):
+        record = records.load(path)
+        main, rate = record["evaluations"][-1]["tuning"]["loss"], record["parameters"]["learning_rate"]
+        record["evaluations"][-1]["tuning"]["tasks"] = [{"loss": main}, {"loss": 1.0 - rate}]
+        records.write(record, path)
+    scores = chosen(study, tmp_path / "r")["arms"]["ew"]
+    assert scores["learning_rate"] == 0.2 and scores["scores"]["0.1"] == pytest.approx((0.3 + 0.9) / 2)
 
 
 def grid(*means: float) -> dict[float, list[float]]:
