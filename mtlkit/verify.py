@@ -93,10 +93,12 @@ def _short(root: Path, name: str, record: Mapping[str, Any], runs: Path) -> dict
 
 def _different(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Names of the results that both have and that are not the same."""
-    last = [{f"{split} {name}": value for split in ("tuning", "test")
-             for name, value in one["evaluations"][-1][split].items()} for one in (old, new)]  # fmt: skip
-    pairs = [(name, last[0][name], last[1][name]) for name in last[0] if name in last[1]]
-    pairs += [(name, old[name], new[name]) for name in ("train_loss", "weights", "steps", "network", "data")]
+    last = [one["evaluations"][-1] for one in (old, new)]
+    both = [*((f"{split} {name}", *(one[split].get(name) for one in last)) for split in ("tuning", "test")
+              for name in last[0][split].keys() & last[1][split].keys()),
+            *((f"{part} {name}", old[part][name], new[part][name]) for part in ("network", "data")
+              for name in old[part].keys() & new[part].keys())]  # fmt: skip
+    pairs = sorted(both, key=str) + [(name, old[name], new[name]) for name in ("train_loss", "weights", "steps")]
     return [name for name, before, now in pairs if before != now]
 
 

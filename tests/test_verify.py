@@ -34,7 +34,9 @@ def compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
     stale = factory.record(code="a" * 16)
     records.write(stale, folder / "cifar_flip" / "x.json")
     records.write(factory.record("slgrad", seed=1), folder / "cifar_flip" / "fresh.json")
-    runs = {"then": stale, paths.ROOT.name: factory.record()}
+    today = factory.record()
+    today["network"] = today.get("network", {}) | {"novelty": 1}  # what an older record did not have is not compared
+    runs = {"then": stale, paths.ROOT.name: today}
     monkeypatch.setattr(paths, "COMMITTED_RECORDS", folder)
     monkeypatch.setattr(records, "EQUIVALENT", folder / "equivalent.yaml")
     monkeypatch.setattr(records, "equivalent", list)
