@@ -89,7 +89,8 @@ class Study:
             scale: Names the base file `params/<experiment>.<scale>.yaml`.
             condition: One of `conditions`.
             arm: One of `arms`.
-            rate: A rate that is being tried; None takes the tuned one, or the base file's before tuning.
+            rate: A rate that is being tried; None takes the tuned one, before tuning the base file's, and if it has
+                none, the notebook's own.
         """
         chosen, overrides = self.arms[arm], self.scale(scale)
         base = read_yaml(paths.PARAMS / f"{self.experiment}.{scale}.yaml")
@@ -98,10 +99,11 @@ class Study:
         factor = chosen.get("rate_factor", 1)
         if rate is None:
             tuned = self.tuned().get(chosen.get("rates_as", arm), {})
-            rate = tuned.get("learning_rate", merged.get("learning_rate", 0.05) * factor)
+            untuned = merged["learning_rate"] * factor if "learning_rate" in merged else None
+            rate = tuned.get("learning_rate", untuned)
         else:
             rate *= factor
-        return merged | {"learning_rate": rate}
+        return merged if rate is None else merged | {"learning_rate": rate}
 
     def tuned_arms(self) -> list[str]:
         """The arms whose learning rate is tuned."""
