@@ -10,7 +10,7 @@ LABELS = {
     "f1": "F1",
     "miou": "mIoU, %",
     "pixel_accuracy": "pixel accuracy, %",
-    "abs_err": "absolute error, m",
+    "abs_err": "absolute error",
     "rel_err": "relative error",
     "mean_angle": "mean angle, °",
     "median_angle": "median angle, °",

@@ -79,14 +79,14 @@ def ours(found: Table) -> pd.DataFrame:
 def test_cells_hold_means_and_intervals_in_the_order_of_the_papers(study, records):
     found = table(records, study)
     assert [head for head in found.frame.columns if head[0]] == [
-        ("segmentation", "mIoU, % ↑"), ("segmentation", "pixel accuracy, % ↑"), ("depth", "absolute error, m ↓"),
+        ("segmentation", "mIoU, % ↑"), ("segmentation", "pixel accuracy, % ↑"), ("depth", "absolute error ↓"),
         ("depth", "relative error ↓"), ("normals", "mean angle, ° ↓"), ("normals", "median angle, ° ↓"),
         ("normals", "within 11.25°, % ↑"), ("normals", "within 22.5°, % ↑"), ("normals", "within 30°, % ↑"),
     ]  # fmt: skip
     miou = [metrics(one)["segmentation"]["miou"] for one in of(records, "rlw")]
     error = [metrics(one)["depth"]["abs_err"] for one in of(records, "cagrad")]
     assert found.frame.loc["RLW", ("segmentation", "mIoU, % ↑")] == cell(miou, 2)
-    assert found.frame.loc["CAGrad", ("depth", "absolute error, m ↓")] == cell(error, 4)
+    assert found.frame.loc["CAGrad", ("depth", "absolute error ↓")] == cell(error, 4)
     row = found.numbers.query("arm == 'rlw' and task == 'segmentation' and metric == 'miou'").iloc[0]
     assert row["mean"] == pytest.approx(np.mean(miou)) and row["n"] == row["expected"] == 5
     assert list(found.frame["", "learning rate"]) == ["0.0001"] * 3 and found.notes == []
@@ -289,7 +289,7 @@ def test_published_rows_stand_below_and_say_so(study, records):
     row = found.frame.loc["RLW (published)"]
     assert row["segmentation", "mIoU, % ↑"] == "54.10" and row["", "Δp to EW, % ↑"] == "+1.04"
     assert row["segmentation", "pixel accuracy, % ↑"] == row["", "learning rate"] == ""
-    assert found.frame.loc["NTKMTL (published)", ("depth", "absolute error, m ↓")] == "–"
+    assert found.frame.loc["NTKMTL (published)", ("depth", "absolute error ↓")] == "–"
     assert found.notes == ["a paper, published: Somebody, somewhere."]
     assert "published" in latex(found, "x") and r"$\Delta$p" in latex(found, "x")
 
