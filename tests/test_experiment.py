@@ -198,7 +198,7 @@ def deadly(*arguments):
     count.append(1)
     if len(count) == number:
         os.kill(os.getpid(), signal.SIGKILL)
-    usual(*arguments)
+    return usual(*arguments)
 
 setattr(owner, name, deadly)
 run(folder)
