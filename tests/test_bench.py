@@ -53,6 +53,14 @@ def test_vmap_makes_the_same_step() -> None:
         assert torch.allclose(a - start, b - start, rtol=1e-3, atol=3e-8)  # a parameter rounds at 4e-9
 
 
+@pytest.mark.parametrize("key", ["plain", "B/4", "loop", "vmap"])
+def test_tasks_with_inputs_of_their_own(key: str) -> None:
+    batch = steps.PROBLEMS["transformer"].batch(3, 8)
+    assert len(batch.inputs) == len(batch.targets) == 3
+    assert not torch.equal(batch.inputs[0], batch.inputs[1])
+    steps.make(key, "transformer", 3, 8)()
+
+
 @pytest.mark.parametrize("key", steps.STEPS)
 def test_nothing_outlives_a_step(key: str) -> None:
     network = steps.PROBLEMS["mlp"].network(2)

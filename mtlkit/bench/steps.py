@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mtlkit import nets, tasks
+from mtlkit import nets, tasks, text_tasks
 from mtlkit.bench.timing import Method
 from mtlkit.data.base import Samples, generator
+from mtlkit.data.separate import Separate
 from mtlkit.engine import reference_pass
 from mtlkit.engine.reference import Loss
+from mtlkit.nets.separate import SeparateInputs
 from mtlkit.optimizers import guarded_step, make_optimizer
 from mtlkit.steps import make_step
 from mtlkit.weighting import Direction, build
@@ -37,21 +39,39 @@ def dmtl(tasks: int) -> nets.SharedEncoder:
 
 @dataclass(frozen=True)
 class Problem:
-    """A network for T tasks, its loss, the shape of one input and of one target, and the cells (T, B) to measure."""
+    """A network for T tasks, its loss, the shape of one input and of one target, and the cells (T, B) to measure.
 
-    network: Callable[[int], nets.SharedEncoder]
+    Attributes:
+        classes: Targets are int64 in [0, C); 0 for float targets in {0, 1}.
+        pieces: Inputs are word pieces in [1, pieces); 0 for normally distributed ones.
+        separate: Whether every task has B inputs of its own.
+    """
+
+    network: Callable[[int], nets.MultiTaskNetwork]
     loss: Loss
     shape: tuple[int, ...]
     target: tuple[int, ...]
     cells: list[tuple[int, int]]
+    classes: int = 0
+    pieces: int = 0
+    separate: bool = False
 
     def batch(self, tasks: int, size: int, device: str = "cpu", seed: int = 0) -> Samples:
-        """Random inputs `(B, *shape)`, and targets `(T, B, *target)` in {0, 1}."""
-        draws = generator(seed, "bench")
-        inputs = torch.randn(size, *self.shape, generator=draws)
-        return Samples(inputs, torch.randint(2, (tasks, size, *self.target), generator=draws).float()).to(device)
+        """Random inputs `(B, *shape)` and targets `(T, B, *target)`; with `separate`, T tensors of each."""
+        if self.separate:
+            every = torch.arange(size, device=device).expand(tasks, -1)
+            return Separate([self._samples(1, size, seed + t) for t in range(tasks)]).to(device).take(every)
+        return self._samples(tasks, size, seed).to(device)
+
+    def _samples(self, tasks: int, size: int, seed: int) -> Samples:
+        draws, shape = generator(seed, "bench"), (size, *self.shape)
+        inputs = (torch.randint(1, self.pieces, shape, generator=draws) if self.pieces
+                  else torch.randn(shape, generator=draws))  # fmt: skip
+        targets = torch.randint(self.classes or 2, (tasks, size, *self.target), generator=draws)
+        return Samples(inputs, targets if self.classes else targets.float())
 
 
+TAGS = [f"T{c}" for c in range(17)]
 IMAGE = (3, 32, 32)
 GRID = [(10, 64), *((t, b) for t in (2, 10, 40) for b in (16, 64, 256) if (t, b) != (10, 64))]
 PROBLEMS = {
@@ -61,7 +81,12 @@ PROBLEMS = {
     "resnet18": Problem(nets.resnet18, tasks.binary_loss, IMAGE, (), [(3, 32), (3, 64)]),
     "encoder_decoder": Problem(encoder_decoder, tasks.squared_error, (3, 64, 64), (1, 64, 64), [(3, 16)]),
     "dmtl": Problem(dmtl, tasks.squared_error, (3, 96, 128), (1, 96, 128), [(3, 8)]),
-}
+    "office": Problem(lambda t: nets.office(t, 7, pretrained="none"), tasks.multiclass("").loss, IMAGE, (), [(4, 32)],
+                      classes=7, separate=True),
+    "celeba": Problem(lambda t: nets.celeba(t, width=16), tasks.binary_loss, (3, 64, 64), (), [(40, 64)]),
+    "transformer": Problem(lambda t: nets.text(t, len(TAGS), 4000), text_tasks.tagging("", TAGS).loss, (32,), (32,),
+                           [(4, 32)], classes=len(TAGS), pieces=4000, separate=True),
+}  # fmt: skip
 """The first cell of each is the one for a quick look."""
 
 
@@ -81,7 +106,7 @@ def plain_step(network: nn.Module, loss: Loss, batch: Samples) -> Method:
 def weighted_step(network: nn.Module, loss: Loss, batch: Samples, reference: Samples | None,
                   rule: str = "slgrad") -> Method:  # fmt: skip
     """One of our methods."""
-    method = build(rule, len(batch.targets)).to(batch.inputs.device)
+    method = build(rule, len(batch.targets)).to(batch.mass.device)
     if isinstance(method, Direction):
         method.attach(network, batch.inputs[:2])
     optimizer = make_optimizer("sgd", network.parameters(), learning_rate=1e-3, of_the_rule=list(method.parameters()))
@@ -100,19 +125,22 @@ def weighted_step(network: nn.Module, loss: Loss, batch: Samples, reference: Sam
 def vmap_step(network: nn.Module, loss: Loss, batch: Samples, reference: Samples) -> Method:
     """SLGrad from the explicit gradients of all samples, by `vmap(grad)`, task after task."""
     optimizer = make_optimizer("sgd", network.parameters(), learning_rate=1e-3)
-    shared = dict(network.encoder.named_parameters())
+    separate = isinstance(network, SeparateInputs)
+    encoder = network.backbone if separate else network.encoder
+    shared = dict(encoder.named_parameters())
     main = torch.full_like(reference.mass[0], 1 / len(reference))
+    inputs = batch.inputs if separate else [batch.inputs] * len(batch.targets)
 
     @torch.no_grad()
-    def gradients(head: nn.Module, targets: Tensor) -> dict[str, Tensor]:
+    def gradients(head: nn.Module, x: Tensor, targets: Tensor) -> dict[str, Tensor]:
         def one(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-            return loss(head(torch.func.functional_call(network.encoder, parameters, (x[None],))), y[None])[0]
+            return loss(head(torch.func.functional_call(encoder, parameters, (x[None],))), y[None])[0]
 
-        return torch.func.vmap(torch.func.grad(one), (None, 0, 0))(shared, batch.inputs, targets)
+        return torch.func.vmap(torch.func.grad(one), (None, 0, 0), randomness="different")(shared, x, targets)
 
     def step() -> None:
         v = reference_pass(network, [loss], reference.inputs, reference.targets, list(shared.values()), main)
-        each = (gradients(head, y).values() for head, y in zip(network.heads, batch.targets, strict=True))
+        each = (gradients(*of).values() for of in zip(network.heads, inputs, batch.targets, strict=True))
         rows = [sum(g.flatten(1) @ d.flatten() for g, d in zip(gs, v, strict=True)) for gs in each]
         weights = torch.stack(rows).clamp_min(0)
         matrix = torch.stack([loss(p, t) for p, t in zip(network(batch.inputs), batch.targets, strict=True)])
@@ -128,7 +156,7 @@ def one_of_the_loop(network: nn.Module, loss: Loss, batch: Samples) -> Method:
     T forward passes and two updates are left out."""
     shared = list(network.shared_parameters())
     direction = [torch.randn_like(parameter) for parameter in shared]
-    losses = loss(network.heads[0](network.encoder(batch.inputs)), batch.targets[0])
+    losses = loss(network.main(batch.inputs), batch.targets[0])
 
     def one() -> None:
         losses[0].backward(retain_graph=True)
