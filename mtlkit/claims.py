@@ -30,6 +30,8 @@ The file (`params/claims.yaml`):
             conditions: all
             metric: weight_within
             margin: 0.02
+
+In studies in which every task counts, the metric is `delta_p`: both arms' gain over the study's baseline, in per cent.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,7 +41,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from mtlkit import detection, report, selection, statistics, studies
+from mtlkit import detection, every_task, report, selection, statistics, studies
 from mtlkit.errors import MtlkitError, check_names, one_of
 from mtlkit.metrics import HIGHER_IS_BETTER, LABELS
 from mtlkit.studies import Study
@@ -57,6 +59,9 @@ EXPECTED = ("better", "no_worse")
 OF_WEIGHTS = {"weight": "detection by low weight ↑", "weight_within": "the same within label ↑",
               "useless_weight": "weight of the useless task ↓", "useful_lead": "lead of the useful task ↑"}  # fmt: skip
 """What `detection` says of weights, and its labels."""
+
+OF_ALL_TASKS = {"delta_p": "Δp, % ↑"}
+"""What `every_task` says of all tasks at once, and its label."""
 
 
 def load(path: str | Path, load_study: Callable[[str], Study] = studies.load) -> dict[str, dict]:
@@ -111,7 +116,11 @@ def claims(records: Sequence[dict], path: str | Path, load_study: Callable[[str]
 
 def _table(name: str, family: dict, variant: str, records: list[dict]) -> Table:
     study, seeds = family["study"], family["study"].seeds(family["scale"])
-    frame = selection.select(records, family["at"], family["by"]) if records else None
+    frame = None
+    if records and study.tables == "every_task":
+        frame = every_task.judge(records, study, family["at"]).frame
+    elif records:
+        frame = selection.select(records, family["at"], family["by"])
     rows = []
     for claim in family["comparisons"]:
         for condition in claim["conditions"]:
@@ -124,14 +133,15 @@ def _table(name: str, family: dict, variant: str, records: list[dict]) -> Table:
     adjusted = statistics.holm([result.p for _, _, result, _ in rows])
     cells, numbers = [], []
     for (claim, condition, result, old), p in zip(rows, adjusted, strict=True):
-        higher = HIGHER_IS_BETTER.get(claim["metric"], claim["metric"] != "useless_weight")
+        metric = claim["metric"]
+        higher = HIGHER_IS_BETTER.get(metric, metric != "useless_weight")
         word = statistics.verdict(result, claim["margin"], higher, p)
         other = study.label(claim["against"]) if "against" in claim else f"{claim['chance']:g}"
         cells.append(
             {
                 "comparison": claim.get("name") or f"{study.label(claim['arm'])} − {other}",
                 "condition": study.conditions[condition]["label"],
-                "metric": OF_WEIGHTS.get(claim["metric"]) or selection.with_direction(claim["metric"]),
+                "metric": OF_WEIGHTS.get(metric) or OF_ALL_TASKS.get(metric) or selection.with_direction(metric),
                 "difference [95 %]": report.span(result, _decimals(claim["margin"])),
                 "margin": f"{claim['margin']:g}",
                 "p": probability(result.p),
@@ -146,6 +156,8 @@ def _table(name: str, family: dict, variant: str, records: list[dict]) -> Table:
         counts = {"n": result.n, "expected": len(seeds), "stale": old}
         numbers.append(keys | counts | report.summary(result) | {"p_holm": p, "verdict": word})
     epoch = selection.EPOCH_RULES[family["at"]].format(LABELS[family["by"]])
+    if study.tables == "every_task":
+        epoch = every_task.epoch_rule(study, family["at"])
     what = f"Test data {epoch}, paired by seed."
     if all("chance" in claim for claim in family["comparisons"]):
         what = "Weights over the last quarter of training; detection is an area under the ROC curve."
@@ -157,7 +169,8 @@ def _table(name: str, family: dict, variant: str, records: list[dict]) -> Table:
 def _values(where: str, claim: dict, condition: str, records: list[dict], frame: pd.DataFrame) -> pd.Series:
     """What a hypothesis is about, by seed."""
     if "against" in claim:
-        one_of(where, claim["metric"], selection.metrics_of(records))
+        if claim["metric"] not in OF_ALL_TASKS:
+            one_of(where, claim["metric"], selection.metrics_of(records))
         return report.paired(frame, condition, claim["arm"], claim["against"], claim["metric"])
     mine = [one for one in selection.current(records)
             if (one["condition"], selection.arm_of(one)) == (condition, claim["arm"])]  # fmt: skip
@@ -205,7 +218,8 @@ def _comparison(where: str, claim: dict, study: Study) -> dict:
     sides = [side for side in ("arm", "against") if side in claim]
     for side in sides:
         one_of(f"{side} ({where})", claim[side], study.arms)
-    one_of(f"metric ({where})", claim["metric"], HIGHER_IS_BETTER if "against" in claim else OF_WEIGHTS)
+    of_runs = OF_ALL_TASKS if study.tables == "every_task" else HIGHER_IS_BETTER
+    one_of(f"metric ({where})", claim["metric"], of_runs if "against" in claim else OF_WEIGHTS)
     conditions = list(study.conditions) if claim["conditions"] == "all" else claim["conditions"]
     if not isinstance(conditions, list):
         raise MtlkitError(f"{where}: conditions is {conditions!r}, which should be a list of conditions, or all.")

@@ -100,7 +100,7 @@ def _every_task(study: Study, records: list[dict], scale: str) -> tuple[dict[str
     tables, figures = {}, {}
     always = all("tasks" in one["tuning"] for record in records for one in record["evaluations"])
     for at in EPOCH_RULES if always else ("last",):
-        for condition, table in every_task_tables(records, study, scale, at, published.load(study.name)).items():
+        for condition, table in every_task_tables(records, study, scale, at, published.load(study)).items():
             tables[f"tasks_{condition}_{at}"] = table
         figures[f"gains_{at}"] = task_plots.gains(records, study, at)
     if "boxes" in study.figures:

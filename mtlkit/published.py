@@ -1,6 +1,6 @@
 """Published results, typed from the papers that each table names, to stand below ours and never among them.
 
-`params/published/<study>.yaml`:
+`params/published/<study>.yaml`, or `<experiment>.yaml`:
 
     methods: {EW: ew, MGDA-UB: mgda}    # as printed -> weighting; what we do not have is left out
     tables:
@@ -29,7 +29,7 @@ from mtlkit import paths
 from mtlkit.errors import MtlkitError, check_names, one_of
 from mtlkit.every_task import delta_label
 from mtlkit.metrics import LABELS
-from mtlkit.studies import read_yaml
+from mtlkit.studies import Study, read_yaml
 from mtlkit.tables import number
 
 KEYS = {"name": True, "source": True, "data": True, "rows": True, "where": False, "like": False, "columns": False,
@@ -81,13 +81,13 @@ class Published:
                 if ours != {theirs}]  # fmt: skip
 
 
-def load(study: str) -> list[Published]:
-    """The published tables of a study; none where there is no file.
+def load(study: Study) -> list[Published]:
+    """The published tables of a study, or else those of its experiment; none where there is neither file.
 
     Raises MtlkitError naming the table and the wrong entry.
     """
-    path = paths.PARAMS / "published" / f"{study}.yaml"
-    return read(path) if path.is_file() else []
+    files = [paths.PARAMS / "published" / f"{name}.yaml" for name in (study.name, study.experiment)]
+    return next((read(path) for path in files if path.is_file()), [])
 
 
 def read(path: Path) -> list[Published]:

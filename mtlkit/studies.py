@@ -26,7 +26,7 @@ class Study:
         conditions: Condition -> `label` and parameters.
         arms: Arm -> `label` and parameters; `conditions` where it is not run in all; `rates_as`, the arm at whose tuned
             learning rate it runs; `rate_factor`, by which the grid of rates is multiplied; `more_rates`, by which it is
-            extended.
+            extended. In the file, `{as: STUDY}` takes those of another study.
         tuning: `rates`, `seeds`, `conditions`, `metric`; or `metric`, and `as`, a study whose tuned rates are used.
         committed: The scale whose records lie in `figures/records/`.
         tables: What the tables are about, `main_task` or `every_task`.
@@ -133,6 +133,9 @@ def load(name: str) -> Study:
     wrong = (needed - content.keys()) | (content.keys() - needed - {"committed", "tables", "delta", "figures"})
     if wrong:
         raise MtlkitError(f"{path.name} lacks or should not have: {', '.join(sorted(wrong))}.")
+    if "as" in content["arms"]:
+        check_names(f"{path.name}, arms", content["arms"], {"as": True})
+        content["arms"] = load(content["arms"]["as"]).arms
     study = Study(name, **content)
     one_of(f"tables ({path.name})", study.tables, ("main_task", "every_task"))
     for figure in study.figures:

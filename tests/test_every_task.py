@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from scipy import stats
 
-from mtlkit import published, selection
+from mtlkit import claims, published, selection, studies
 from mtlkit.drawing import draw_study
 from mtlkit.errors import MtlkitError
 from mtlkit.every_task import judge
@@ -369,3 +370,30 @@ def test_draw_study_shows_the_tuned_epoch_only_where_all_tasks_were_judged(tmp_p
     records = factory.records(study)
     del records[0]["evaluations"][0]["tuning"]["tasks"]
     assert not any("tuned" in path.stem for path in draw_study(study, records, tmp_path, "desk"))
+
+
+def test_claims_about_all_tasks_compare_deltas(tmp_path: Path) -> None:
+    study = factory.study()
+    records = factory.records(study)
+    comparisons = [{"arm": "cagrad", "against": other, "conditions": "all", "metric": "delta_p", "margin": 0.5}
+                   for other in ("ew", "rlw")]  # fmt: skip
+    family = {"question": "?", "study": "dense", "scale": "desk", "comparisons": comparisons}
+    path = tmp_path / "claims.yaml"
+    path.write_text(yaml.safe_dump({"families": {"one": family}}))
+    (table,) = claims.claims(records, path, lambda name: study)
+    gains = judge(records, study).frame.pivot(index="seed", columns="arm", values="delta_p")
+    assert table.numbers["mean"].to_numpy() == pytest.approx(
+        [gains["cagrad"].mean(), (gains["cagrad"] - gains["rlw"]).mean()]
+    )
+    assert list(table.frame["metric"]) == ["Δp, % ↑"] * 2
+    for wrong in ("loss", "weight"):
+        path.write_text(
+            yaml.safe_dump({"families": {"one": family | {"comparisons": [comparisons[0] | {"metric": wrong}]}}})
+        )
+        with pytest.raises(MtlkitError, match=f"'{wrong}', which is not one of delta_p"):
+            claims.load(path, lambda name: study)
+
+
+def test_published_tables_of_the_experiment_serve_its_studies() -> None:
+    languages = studies.load("xtreme_udpos")
+    assert [one.where for one in published.load(languages)] == [{"problem": "pawsx"}, {"problem": "udpos"}]

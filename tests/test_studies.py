@@ -123,6 +123,15 @@ def test_wrong_file(params: Path, old: str, new: str, message: str) -> None:
         studies.load("small")
 
 
+def test_arms_of_another_study(params: Path) -> None:
+    own = STUDY[STUDY.index("arms:\n") : STUDY.index("tuning:")]
+    (params / "studies" / "other.yaml").write_text(STUDY.replace(own, "arms: {as: small}\n"))
+    assert studies.load("other").arms == studies.load("small").arms
+    (params / "studies" / "other.yaml").write_text(STUDY.replace(own, "arms: {as: smal}\n"))
+    with pytest.raises(MtlkitError, match="there is no study 'smal'"):
+        studies.load("other")
+
+
 def test_committed_scale_can_be_given(params: Path) -> None:
     assert studies.load("small").committed == "desk"
     (params / "studies" / "small.yaml").write_text(STUDY + "committed: quick\n")
