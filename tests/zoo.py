@@ -190,7 +190,7 @@ def step_of(name: str, network: nn.Module, losses: list[Callable], inputs: Tenso
     return make_step(network, losses, rule, **more)
 
 
-NEED_HEADS = {"l2rw", "auto_lambda", "graddrop", "rotograd"}
+NEED_HEADS = {"l2rw", "auto_lambda", "graddrop", "rotograd", "aligned_selection"}
 """Methods that refuse a network without `encoder` and `heads`."""
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from mtlkit.errors import MtlkitError, one_of, suggestion
 from mtlkit.weighting.aligned_mtl import AlignedMTL
+from mtlkit.weighting.aligned_selection import AlignedSelection
 from mtlkit.weighting.base import AlignmentRule, Rule, Signal, Weighting, share_out, spread
 from mtlkit.weighting.bilevel import MOML, AutoLambda, Bilevel
 from mtlkit.weighting.cagrad import CAGrad
@@ -69,6 +70,7 @@ METHODS: dict[str, type[Weighting]] = {
     "ol_aux": OLAux,
     "slgrad": SLGrad,
     "slgrad_task": TaskLevelSLGrad,
+    "aligned_selection": AlignedSelection,
     "auto_lambda": AutoLambda,
     "moml": MOML,
     "l2rw": L2RW,

@@ -274,6 +274,7 @@ FROZEN = {
     "main": [1.0, 0.0, 0.0, 0.125],
     "oracle": [0.33333, 0.33333, 0.33333, 0.04762],
     "label_consistency": [0.33333, 0.33333, 0.33333, 0.04762],
+    "aligned_selection": [0.33333, 0.33333, 0.33333, 0.01111],
 }
 """The weights of the three tasks, and of the first sample of the first one."""
 
