@@ -57,8 +57,14 @@ def _parser() -> argparse.ArgumentParser:
     records.add_argument("-o", type=Path, default=Path("records.csv"), help="for export: the CSV file")
     records.set_defaults(command=_records)
 
-    verify = commands.add_parser("verify", help="records of an older commit count if today's code gives the same")
-    verify.add_argument("commit", help="a commit whose code made the records that are stale now")
+    verify = commands.add_parser("verify", help="repeat a sample of the committed records and compare")
+    verify.add_argument(
+        "commit",
+        nargs="?",
+        help="instead: short runs of every arm whose records are stale, by the "
+        "code of this commit, which made them, and by today's; where both agree they count again",
+    )
+    verify.add_argument("--count", type=int, default=5, help="records that are repeated (default 5)")
     verify.add_argument("--jobs", type=int, default=2, help="runs side by side (default 2)")
     verify.set_defaults(command=_verify)
 
@@ -182,7 +188,10 @@ def _records(options: argparse.Namespace) -> None:
 def _verify(options: argparse.Namespace) -> None:
     from mtlkit import verify
 
-    print(verify.against(options.commit, options.jobs))
+    if options.commit is None:
+        verify.again(options.count, options.jobs)
+    else:
+        print(verify.against(options.commit, options.jobs))
 
 
 def _cell(options: argparse.Namespace) -> None:

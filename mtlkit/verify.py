@@ -1,12 +1,17 @@
-"""Whether today's code gives what the code of an older commit gave, so that its records still count.
+"""Whether committed records come out again: on this machine, and with today's code.
 
-A record carries a hash of the code that made it, and any change of that code makes it stale. Here both codes run the
-same short training for every arm of a study; where all results agree to the last digit,
-`figures/records/equivalent.yaml` says so, and the records are no longer stale.
+`again` repeats a sample of them in full. On the machine that made them they are the same to the last digit; elsewhere
+rounding differs, and grows with every step: the data, the network and the steps taken must still be the same, the
+losses of the first epoch nearly so, and the last ones within a tolerance.
+
+`against`: a record carries a hash of the code that made it, and any change of that code makes it stale. Today's code
+and that of an older commit run the same short training for every arm of a study; where all results agree to the last
+digit, `figures/records/equivalent.yaml` says so, and the records are no longer stale.
 """
 
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -24,6 +29,56 @@ from mtlkit.errors import MtlkitError
 
 SHORT = {"epochs": 2, "evaluations": 1, "fresh": True}
 """What a run is shortened to: all code of a step has run, and an evaluation."""
+
+FIRST, LAST = 1e-3, 0.1
+"""Largest relative differences on another machine: of the first epoch's training loss, and of the last test loss."""
+
+
+def again(count: int = 5, jobs: int = 2, seed: int = 0) -> None:
+    """Repeat `count` committed records, of as many studies as there are, and print how far each is from what it was.
+
+    Args:
+        count: Records.
+        jobs: Runs side by side.
+        seed: Of the choice.
+
+    Raises:
+        MtlkitError: A record did not come out again, within `FIRST` and `LAST`; or there are none.
+    """
+    found = records.read(paths.COMMITTED_RECORDS)
+    if not found:
+        raise MtlkitError(f"there are no committed records below {paths.COMMITTED_RECORDS}.")
+    studies: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for record in random.Random(seed).sample(found, len(found)):
+        studies[record["study"]].append(record)
+    turns = [one for turn in range(count) for some in studies.values() for one in some[turn : turn + 1]]
+    named = {" ".join((*(one[key] for key in ("study", "condition", "arm")), f"seed {one['seed']}")): one
+             for one in turns[:count]}  # fmt: skip
+    minutes = sum(one["cost"]["seconds"] for one in named.values()) / 60
+    print(f"repeating {len(named)} records, which took {minutes:.1f} minutes of training", flush=True)
+    failed = []
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
+        runs = pool.map(lambda run: _run(paths.ROOT, *run, Path(folder), {"fresh": True}), named.items())
+        for (name, old), new in zip(named.items(), runs, strict=True):
+            said, passed = _how_far(old, new)
+            print(f"{name}: {said}", flush=True)
+            failed += [] if passed else [name]
+    if failed:
+        raise MtlkitError(f"{len(failed)} of {len(named)} records did not come out again: {'; '.join(failed)}.")
+
+
+def _how_far(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, bool]:
+    """What to say of a repeated run, and whether it is the record's."""
+    if not (different := _different(old, new)):
+        return "the same to the last digit", True
+    exact = [name for name in different if name == "steps" or name.startswith(("network ", "data "))]
+    if exact:
+        return f"another {', '.join(exact)}", False
+    losses = [(one["train_loss"][0], one["evaluations"][-1]["test"]["loss"]) for one in (old, new)]
+    first, last = (abs(a - b) / abs(a) for a, b in zip(*losses, strict=True))
+    passed = first <= FIRST and last <= LAST
+    said = f"first training loss differs by {first:.1e} ({FIRST:g} at most), last test loss by {last:.1e} ({LAST:g})"
+    return said, passed
 
 
 def against(commit: str, jobs: int = 2) -> Path:
@@ -43,7 +98,7 @@ def against(commit: str, jobs: int = 2) -> Path:
         _git("worktree", "add", "--detach", "--quiet", str(then), commit)
         try:
             runs = [(root, name, record) for name, record in kinds.items() for root in (then, paths.ROOT)]
-            done = list(pool.map(lambda run: _short(*run, Path(folder) / run[0].name), runs))
+            done = list(pool.map(lambda run: _run(*run, Path(folder) / run[0].name, SHORT), runs))
         finally:
             _git("worktree", "remove", "--force", str(then))
     agreed = defaultdict(list)
@@ -74,15 +129,16 @@ def _one_of_each(found: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return kinds
 
 
-def _short(root: Path, name: str, record: Mapping[str, Any], runs: Path) -> dict[str, Any]:
-    """The record of a short run with the parameters of `record`, by the code below `root`."""
+def _run(root: Path, name: str, record: Mapping[str, Any], runs: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a run with the parameters of `record` and `changes`, by the code below `root`."""
     given = {key: value for key, value in record["parameters"].items() if value != ""}
-    given |= SHORT | {"seeds": str(record["seed"]), "runs": str(runs / name.replace(" ", "-"))}
+    given |= {**changes, "seeds": str(record["seed"]), "runs": str(runs / name.replace(" ", "-"))}
+    given["threads"] = record["environment"]["threads"]
     file = Path(given["runs"]) / "parameters.yaml"
     file.parent.mkdir(parents=True)
     file.write_text(yaml.safe_dump(given))
     command = [sys.executable, "-m", "mtlkit", "run", record["experiment"], "-f", str(file), "-o"]
-    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": str(given["threads"])}
     done = subprocess.run([*command, str(file.with_suffix(".ipynb"))], cwd=root, env=environment, capture_output=True,
                           text=True)  # fmt: skip
     if done.returncode:

@@ -1,5 +1,6 @@
 """Records of an older code count again where today's code gives the same."""
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
     monkeypatch.setattr(records, "EQUIVALENT", folder / "equivalent.yaml")
     monkeypatch.setattr(records, "equivalent", list)
     monkeypatch.setattr(verify, "_git", lambda *_: None)
-    monkeypatch.setattr(verify, "_short", lambda root, *_: runs[root.name])
+    monkeypatch.setattr(verify, "_run", lambda root, *_: runs[root.name])
     return runs
 
 
@@ -65,6 +66,37 @@ def test_a_commit_that_did_not_make_the_records_is_refused(compared: dict) -> No
         verify.against("abc")
 
 
+def test_records_come_out_again(compared: dict, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    """Of two studies one each, then more; a run is judged beside the record that it repeats."""
+    for seed in range(3):
+        records.write(factory.record(seed=seed, study="toy"), paths.COMMITTED_RECORDS / "toy" / f"{seed}.json")
+    asked = []
+
+    def repeated(root: Path, name: str, record: dict, runs: Path, changes: dict) -> dict:
+        asked.append(record)
+        return compared["change"](record)
+
+    def moved(record: dict, by: float) -> dict:
+        last = record["evaluations"][-1]
+        last |= {"test": last["test"] | {"loss": last["test"]["loss"] * (1 + by)}}
+        return record | {"evaluations": [*record["evaluations"][:-1], last]}
+
+    monkeypatch.setattr(verify, "_run", repeated)
+    compared["change"] = lambda record: record
+    verify.again(3)
+    assert sorted({record["study"] for record in asked}) == ["cifar_flip", "toy"] and len(asked) == 3
+    assert capsys.readouterr().out.count(": the same to the last digit") == 3
+    compared["change"] = lambda record: moved(json.loads(json.dumps(record)), 0.05)
+    verify.again(2)
+    assert "last test loss by 5.0e-02 (0.1)" in capsys.readouterr().out
+    for change in (lambda record: moved(json.loads(json.dumps(record)), 0.2),
+                   lambda record: record | {"steps": {"taken": 1, "skipped": 0}},
+                   lambda record: record | {"train_loss": [one * 1.01 for one in record["train_loss"]]}):  # fmt: skip
+        compared["change"] = change
+        with pytest.raises(MtlkitError, match=r"2 of 2 records did not come out again: .*seed"):
+            verify.again(2)
+
+
 @pytest.mark.slow
 def test_two_real_runs_of_the_same_code_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = ["git", "-C", str(paths.ROOT), "status", "--porcelain", "-uno"]
@@ -74,13 +106,13 @@ def test_two_real_runs_of_the_same_code_agree(tmp_path: Path, monkeypatch: pytes
     parameters = {"weighting": "slgrad", "network": "mlp", "noise": 0.3, "epochs": 9, "learning_rate": 0.01}
     made = factory.record(study="toy", arm="slgrad", parameters=parameters)
     made |= {"experiment": "toy_regression", "data": made["data"] | {"name": "toy"}, "code": "0" * 16}
-    done, run = [], verify._short
+    done, run = [], verify._run
 
     def short(*given: object) -> dict:
         done.append(run(*given))
         return done[-1] | {"code": "0" * 16}
 
-    monkeypatch.setattr(verify, "_short", short)
+    monkeypatch.setattr(verify, "_run", short)
     monkeypatch.setattr(paths, "COMMITTED_RECORDS", tmp_path)
     monkeypatch.setattr(records, "EQUIVALENT", tmp_path / "equivalent.yaml")
     records.write(made, tmp_path / "toy" / "x.json")
