@@ -36,7 +36,7 @@ def test_everything_is_drawn_and_linked_and_drawn_again_the_same(committed: Path
     assert "make reproduce SCALE=desk STUDIES=cifar_flip" in text
     assert text.count("![cifar_flip, ") == sum(path.suffix == ".png" for path in first)
     page = (tmp_path / "a" / "claims" / "README.md").read_text()
-    rows = [line for line in page.splitlines() if "SLGrad, as meant − EW" in line and "uniform flips 0.3" in line]
+    rows = [line for line in page.splitlines() if "SLGrad, as meant − EW" in line and "uniform flips 0.3  " in line]
     assert len(rows) == 2 and all("9/9" in row for row in rows), "loss and AUC"
     marked = [line for line in page.splitlines() if "(exploratory)**" in line]
     assert marked and all("harmful samples less weight" in line for line in marked if line.startswith("| ["))
