@@ -48,8 +48,8 @@ class AlignedSelection(AlignmentRule):
             )
         self._groups, self._shares = groups, class_shares
         tasks, size = groups.shape
-        # One place more, for pairs without a label. Never seen: NaN.
-        self.evidence = torch.full((tasks, size + 1), torch.nan, device=groups.device)
+        # One place more, for pairs without a label. Never seen: minus infinity.
+        self.evidence = self.evidence.new_full((tasks, size + 1), -torch.inf)
         self.kept = torch.ones_like(self.evidence, dtype=torch.bool)
 
     def forward(self, signal: Signal) -> Tensor:
@@ -62,7 +62,7 @@ class AlignedSelection(AlignmentRule):
         """Takes the batch into the memory; whether its pairs are kept, `(T, B)`."""
         places = torch.where(signal.mass > 0, signal.index, self.evidence.shape[1] - 1)
         old, new = self.evidence.gather(1, places), signal.alignment.to(self.evidence.dtype)
-        self.evidence.scatter_(1, places, torch.where(old.isnan(), new, self.decay * old + (1 - self.decay) * new))
+        self.evidence.scatter_(1, places, torch.where(old.isinf(), new, self.decay * old + (1 - self.decay) * new))
         return self.kept.gather(1, places)
 
     def end_of_epoch(self) -> None:
@@ -70,8 +70,8 @@ class AlignedSelection(AlignmentRule):
         if self._groups is None:
             return
         evidence = self.evidence[:, :-1]
-        seen = ~evidence.isnan()
-        by_evidence = torch.where(seen, evidence, -torch.inf).argsort(dim=1, descending=True, stable=True)
+        seen = ~evidence.isinf()
+        by_evidence = evidence.argsort(dim=1, descending=True, stable=True)
         order = by_evidence.gather(1, self._groups.gather(1, by_evidence).argsort(dim=1, stable=True))
         groups = self._groups.gather(1, order)
         sizes = torch.nn.functional.one_hot(self._groups, self._shares.shape[1]).sum(1)
