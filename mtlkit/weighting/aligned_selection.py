@@ -38,6 +38,7 @@ class AlignedSelection(AlignmentRule):
         self.decay, self.warm = decay, warm
         self.register_buffer("epochs", torch.zeros((), dtype=torch.int64))
         self.register_buffer("evidence", torch.zeros(tasks, 1))
+        self.register_buffer("seen", torch.zeros(tasks, 1, dtype=torch.bool))
         self.register_buffer("kept", torch.ones(tasks, 1, dtype=torch.bool))
         self._groups: Tensor | None = None
 
@@ -48,8 +49,8 @@ class AlignedSelection(AlignmentRule):
             )
         self._groups, self._shares = groups, class_shares
         tasks, size = groups.shape
-        # One place more, for pairs without a label. Never seen: minus infinity.
-        self.evidence = self.evidence.new_full((tasks, size + 1), -torch.inf)
+        self.evidence = self.evidence.new_zeros(tasks, size + 1)  # one place more, for pairs without a label
+        self.seen = torch.zeros_like(self.evidence, dtype=torch.bool)
         self.kept = torch.ones_like(self.evidence, dtype=torch.bool)
 
     def forward(self, signal: Signal) -> Tensor:
@@ -62,16 +63,17 @@ class AlignedSelection(AlignmentRule):
         """Takes the batch into the memory; whether its pairs are kept, `(T, B)`."""
         places = torch.where(signal.mass > 0, signal.index, self.evidence.shape[1] - 1)
         old, new = self.evidence.gather(1, places), signal.alignment.to(self.evidence.dtype)
-        self.evidence.scatter_(1, places, torch.where(old.isinf(), new, self.decay * old + (1 - self.decay) * new))
+        mean = self.decay * old + (1 - self.decay) * new
+        self.evidence.scatter_(1, places, torch.where(self.seen.gather(1, places), mean, new))
+        self.seen.scatter_(1, places, True)
         return self.kept.gather(1, places)
 
     def end_of_epoch(self) -> None:
         self.epochs += 1
         if self._groups is None:
             return
-        evidence = self.evidence[:, :-1]
-        seen = ~evidence.isinf()
-        by_evidence = evidence.argsort(dim=1, descending=True, stable=True)
+        seen = self.seen[:, :-1]
+        by_evidence = self.evidence[:, :-1].where(seen, -torch.inf).argsort(dim=1, descending=True, stable=True)
         order = by_evidence.gather(1, self._groups.gather(1, by_evidence).argsort(dim=1, stable=True))
         groups = self._groups.gather(1, order)
         sizes = torch.nn.functional.one_hot(self._groups, self._shares.shape[1]).sum(1)
