@@ -242,8 +242,7 @@ class Run:
         self._end_of_epoch(outcomes, whole, start)
 
     def _end_of_epoch(self, outcomes: Sequence[Outcome], whole: Tensor, start: float) -> None:
-        """Takes in what an epoch's steps on the samples `whole`, the first at time `start`, saw; evaluates where due.
-        """
+        """Takes in what the steps of an epoch saw, of the samples `whole`, since time `start`; evaluates where due."""
         settings = self.settings
         self.epoch += 1
         losses = torch.stack([outcome.losses for outcome in outcomes]).cpu()  # the epoch's first synchronisation

@@ -66,8 +66,10 @@ class Rules:
         seen = (signal.losses, signal.mass, signal.groups, signal.flipped, signal.alignment, signal.index)
         apart = zip(*([None] * len(self.steps) if one is None else columns(one, len(self.steps)) for one in seen),
                     strict=True)  # fmt: skip
-        return [Signal(losses, mass, groups, step.class_shares, flipped, alignment, None, index)
-                for step, (losses, mass, groups, flipped, alignment, index) in zip(self.steps, apart, strict=True)]
+        return [
+            Signal(losses, mass, groups, step.class_shares, flipped, alignment, None, index)
+            for step, (losses, mass, groups, flipped, alignment, index) in zip(self.steps, apart, strict=True)
+        ]
 
 
 class OfSeeds(Step):

@@ -88,14 +88,14 @@ class Batched:
         wanted = why_not is None if capture is None else capture
         self._take = Captured(self._whole_step, runs) if wanted else self._whole_step
 
-    def fit(self, *, checkpoints: Sequence[Path] | None = None, identities: Sequence[str] | None = None,
-            every: float = 10.0,
-            progress: Callable[[int, int, float], None] = lambda *_: None) -> list[dict[str, Any] | MtlkitError]:  # fmt: skip
+    def fit(self, *, checkpoints: Sequence[Path] | None = None, identities: Sequence[str] = (), every: float = 10.0,
+            progress: Callable[[int, int, float], None] = lambda *_: None
+            ) -> list[dict[str, Any] | MtlkitError]:  # fmt: skip
         """Train to the last epoch; the history of every run, as of `Run.fit`, or what stopped it.
 
         Args:
             checkpoints: Of every run; they are those of runs alone.
-            identities: Of every run.
+            identities: Of every run, with `checkpoints`.
             every: Least seconds between two checkpoints.
             progress: Called after each epoch with the epoch, the number of epochs and the mean training loss of all.
         """
