@@ -18,8 +18,9 @@ from mtlkit.engine.reference import Inputs
 from mtlkit.engine.task_gradients import Batch
 from mtlkit.steps import Outcome, Step
 from mtlkit.steps.by_alignment import ByAlignment
-from mtlkit.steps.by_gradients import ByGradients
+from mtlkit.steps.by_gradients import ByDirection, ByGradients
 from mtlkit.steps.by_losses import ByLosses
+from mtlkit.steps.per_task import PerTask
 from mtlkit.weighting import Signal
 
 
@@ -137,53 +138,25 @@ class OfAlignment(OfSeeds, ByAlignment):
         return self._each("_main", of)
 
 
-class OfGradients(OfSeeds, ByGradients):
-    """Any number of seeds for one backward pass per task."""
+class OfTaskGradients(OfSeeds, PerTask):
+    """What the methods on task gradients share: any number of seeds for one backward pass per task."""
 
     def within(self, batch: Samples) -> Tensor:
         return self._each("within", batch)
 
-    def gradients(self, batch: Samples, reference: Samples | None) -> tuple[Tensor, Tensor]:
-        within, kept = self.within(batch), 1 - self.reference_share
-        found = self.found(batch, within)
-        rows = self._rows(found) if self.rule.uses_gram else None
-        signal = self.signal(batch, found.losses)
-        weights, heads, penalties = [], [], []
-        for seed, (step, one) in enumerate(zip(self.steps, self.rule.split(signal), strict=True)):
-            one.gram = None if rows is None else rows[seed] @ rows[seed].T
-            weights.append(step.rule(one))
-            heads.append(step.rule.heads(one, weights[-1]))
-            penalties.append(step.rule.penalty(one))
-        weights, heads = torch.stack(weights), torch.stack(heads)
-        self._heads(found, heads * kept)
-        if rows is None or self.rule.gradients == "representation":
-            every = weights.T.repeat(1, len(batch) // self.seeds) * kept  # (T, B S)
-            pairs = zip(found.at_z, every, strict=True)
-            found.backward_at_z(sum(g * w.to(g.dtype).view(-1, *[1] * (g.ndim - 1)) for g, w in pairs))
-        else:
-            found.add(self._joined(torch.einsum("st,stp->sp", weights.to(rows.dtype) * kept, rows)))
-        if penalties[0] is not None:
-            (torch.stack(penalties).sum() * kept).backward()
-        self.reference_update(reference)
-        apart = zip(weights, columns(within, self.seeds), strict=True)
-        return signal.losses, interleaved([w.to(one.dtype)[:, None] * one for w, one in apart])
-
-    def _rows(self, found: Batch) -> Tensor:
-        """`(S, T, P)`, the task gradients of every seed."""
-        if self.rule.gradients == "representation":
-            apart = torch.stack(found.at_z).unflatten(1, (-1, self.seeds))
-            return apart.transpose(1, 2).flatten(2).transpose(0, 1)
+    def rows(self, found: Batch) -> Tensor:
+        """`(S, T, P)`, the task gradients of every seed on the shared parameters."""
         rows = found.rows()
         sizes = [p.numel() for p in self.engine.shared]
         parts = rows.split(sizes, 1) if isinstance(rows, Tensor) else map(torch.stack, zip(*rows, strict=True))
         return torch.cat([part.reshape(len(part), self.seeds, -1) for part in parts], 2).transpose(0, 1)
 
-    def _joined(self, gradients: Tensor) -> Tensor:
-        """`(P S,)`, in the order of the stacked parameters, from `(S, P)`."""
+    def add(self, found: Batch, gradients: Tensor) -> None:
+        """Adds gradients `(S, P)` to those of the shared parameters."""
         parts = gradients.split([p.numel() // self.seeds for p in self.engine.shared], 1)
-        return torch.cat([part.reshape(-1) for part in parts])
+        found.add(torch.cat([part.reshape(-1) for part in parts]))
 
-    def _heads(self, found: Batch, weights: Tensor) -> None:
+    def backward_heads(self, found: Batch, weights: Tensor) -> None:
         """Gives every head its own task's gradient, times what its seed's rule says, `(S, T)`."""
         for gradients, factor in zip(found.head_gradients(), weights.T, strict=True):
             for parameter, gradient in zip(self.engine.own, gradients, strict=True):
@@ -191,6 +164,68 @@ class OfGradients(OfSeeds, ByGradients):
                     scaled = gradient.reshape(self.seeds, -1) * factor.to(gradient.dtype)[:, None]
                     parameter.grad = scaled.view_as(parameter)
 
+    def spread(self, weights: Tensor, within: Tensor) -> Tensor:
+        """`(T, B S)` from weights `(S, T)`."""
+        apart = zip(weights, columns(within, self.seeds), strict=True)
+        return interleaved([w.to(one.dtype)[:, None] * one for w, one in apart])
 
-STEPS: dict[str, type[OfSeeds]] = {"losses": OfLosses, "alignment": OfAlignment, "gradients": OfGradients}
+
+class OfGradients(OfTaskGradients, ByGradients):
+    """Gram matrices and weights of every seed."""
+
+    def gradients(self, batch: Samples, reference: Samples | None) -> tuple[Tensor, Tensor]:
+        within, kept = self.within(batch), 1 - self.reference_share
+        found = self.found(batch, within)
+        at_z, gram = self.rule.gradients == "representation", self.rule.uses_gram
+        rows = (self._at_z(found) if at_z else self.rows(found)) if gram else None
+        signal = self.signal(batch, found.losses)
+        weights, heads, penalties = [], [], []
+        for seed, (step, one) in enumerate(zip(self.steps, self.rule.split(signal), strict=True)):
+            one.gram = rows[seed] @ rows[seed].T if gram else None
+            weights.append(step.rule(one))
+            heads.append(step.rule.heads(one, weights[-1]))
+            penalties.append(step.rule.penalty(one))
+        weights = torch.stack(weights)
+        self.backward_heads(found, torch.stack(heads) * kept)
+        if gram and not at_z:
+            self.add(found, torch.einsum("st,stp->sp", weights.to(rows.dtype) * kept, rows))
+        else:
+            every = weights.T.repeat(1, len(batch) // self.seeds) * kept  # (T, B S)
+            pairs = zip(found.at_z, every, strict=True)
+            found.backward_at_z(sum(g * w.to(g.dtype).view(-1, *[1] * (g.ndim - 1)) for g, w in pairs))
+        if penalties[0] is not None:
+            (torch.stack(penalties).sum() * kept).backward()
+        self.reference_update(reference)
+        return signal.losses, self.spread(weights, within)
+
+    def _at_z(self, found: Batch) -> Tensor:
+        """`(S, T, B Z)`, the task gradients of every seed at the representation."""
+        return torch.stack([torch.stack([g[seed :: self.seeds].flatten() for g in found.at_z])
+                            for seed in range(self.seeds)])  # fmt: skip
+
+
+class OfDirection(OfTaskGradients, ByDirection):
+    """The one gradient that every seed's method makes of those of its tasks."""
+
+    def gradients(self, batch: Samples, reference: Samples | None) -> tuple[Tensor, Tensor]:
+        within, kept = self.within(batch), 1 - self.reference_share
+        found = self.found(batch, within)
+        signal = self.signal(batch, found.losses)
+        rules = [(step.rule, one) for step, one in zip(self.steps, self.rule.split(signal), strict=True)]
+        heads = torch.stack([rule.heads(one) for rule, one in rules])
+        self.backward_heads(found, heads * kept)
+        if self.rule.gradients == "representation":
+            parts = [[g[seed :: self.seeds] for g in (*found.at_z, found.z.detach())] for seed in range(self.seeds)]
+            directions = [rule(torch.stack(at_z), one, z)
+                          for (rule, one), (*at_z, z) in zip(rules, parts, strict=True)]  # fmt: skip
+            found.backward_at_z(torch.stack(directions, 1).flatten(0, 1) * kept)
+        else:
+            pairs = zip(rules, self.rows(found), strict=True)
+            self.add(found, torch.stack([rule(rows, one, None) for (rule, one), rows in pairs]) * kept)
+        self.reference_update(reference)
+        return signal.losses, self.spread(heads, within)
+
+
+STEPS: dict[str, type[OfSeeds]] = {"losses": OfLosses, "alignment": OfAlignment, "gradients": OfGradients,
+                                   "direction": OfDirection}  # fmt: skip
 """By what a method `needs`."""

@@ -20,12 +20,6 @@ from mtlkit.optimizers import guarded_step
 from mtlkit.steps import Outcome
 from mtlkit.training import Run
 
-ONE_BY_ONE = {
-    "bilevel": "the method takes a tentative step",
-    "direction": "the method makes a gradient of its own from those of the tasks",
-}
-"""Why methods that `need` something else have no batched step."""
-
 
 def refusal(runs: Sequence[Run]) -> str | None:
     """Why these runs cannot be trained as one, in words that follow "because"; None where they can."""
@@ -41,7 +35,7 @@ def refusal(runs: Sequence[Run]) -> str | None:
     if settings.accumulate > 1:
         return "batches are taken in micro-batches (accumulate)"
     if first.rule.needs not in STEPS:
-        return ONE_BY_ONE[first.rule.needs]
+        return "the method takes a tentative step"
     if getattr(first.rule, "update", "plain") != "plain":
         return f"update {first.rule.update!r} takes more than one step per batch"
     if first.augment is not None:

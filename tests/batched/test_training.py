@@ -20,7 +20,7 @@ from mtlkit.weighting import solvers as solvers_
 from tests.batched.problems import SEEDS, images, made, toys
 from tests.engine.test_cost import SYNCHRONISING, Count
 
-REFUSED = {"graddrop", "db_mtl", "rotograd", "auto_lambda", "moml", "label_consistency"}
+REFUSED = {"rotograd", "auto_lambda", "moml", "label_consistency"}
 """The last one needs one-against-rest tasks."""
 
 TOYS = [
@@ -30,6 +30,7 @@ TOYS = [
     ("slgrad", {"shuffle": True, "normalisation": "task"}, {"clip": 0.2, "schedule": "cosine"}),
     ("rlw+cagrad", {}, {"reference_share": 0.25}),
     ("mgda", {"gradients": "representation"}, {"class_shares": True}),
+    ("graddrop", {"gradients": "shared", "leak": 0.25}, {"reference_share": 0.25}),
     ("uw", {}, {"optimizer": "adamw", "weight_decay": 0.1, "train_data": "both"}),
     ("ew", {}, {"train_data": "reference", "momentum": 0.0}),
 ]
@@ -44,6 +45,8 @@ IMAGES = [
     ("resnet", "ew", {}),
     ("resnet", "slgrad", {}),
     ("resnet", "pcgrad", {}),
+    ("light_lenet", "graddrop", {}),
+    ("light_lenet", "db_mtl", {}),
 ]
 
 
@@ -62,16 +65,17 @@ def agree(alone: list[Run], together: list[Run], seeds: list[int] | None = None)
                        for one in histories))  # fmt: skip
 
 
-def assert_close(a: Any, b: Any) -> None:
+def assert_close(a: Any, b: Any, **tolerance: float) -> None:
+    """Parts of records; metrics are computed in float32."""
     if isinstance(a, dict):
         assert a.keys() == b.keys()
         a, b = list(a.values()), list(b.values())
     if isinstance(a, list):
         assert len(a) == len(b)
         for one, other in zip(a, b, strict=True):
-            assert_close(one, other)
+            assert_close(one, other, **tolerance)
     elif isinstance(a, float):
-        assert b == pytest.approx(a, rel=1e-6, abs=1e-9)  # metrics are computed in float32
+        assert b == pytest.approx(a, **({"rel": 1e-6, "abs": 1e-9} | tolerance))
     else:
         assert a == b
 
@@ -99,16 +103,26 @@ def test_convolutions_and_batch_normalisation(network: str, name: str, options: 
 
 
 @pytest.mark.parametrize(("name", "optimizer"), [("ew", "sgd"), ("uw", "adam"), ("pcgrad", "sgd"), ("slgrad", "adam")])
-def test_a_seed_that_is_not_finite_touches_no_other(name: str, optimizer: str) -> None:
+@pytest.mark.parametrize("problem", [partial(toys, kind="regression"), images])
+def test_a_seed_that_is_not_finite_touches_no_other(problem: Any, name: str, optimizer: str) -> None:
     """The broken seed stays where it was, says what is wrong, and the others go on to their end."""
-    problem = partial(toys, kind="regression")
-    alone, together = ([made(problem, seed, name, optimizer=optimizer) for seed in SEEDS] for _ in range(2))
+    alone, together = ([made(problem, seed, name, optimizer=optimizer, epochs=2, evaluations=1) for seed in SEEDS]
+                       for _ in range(2))  # fmt: skip
     together[1].train.inputs[:] = math.nan
     before = copy.deepcopy(together[1].network.state_dict())
     found = Batched(together).fit()
     agree(alone, together, [0, 2])
     assert isinstance(found[1], MtlkitError) and "the loss of task" in str(found[1]) and isinstance(found[0], dict)
     assert all(torch.equal(value, together[1].network.state_dict()[key]) for key, value in before.items())
+
+
+def test_batched_backward_passes() -> None:
+    """One for several tasks, as on a GPU."""
+    alone, together = ([made(images, seed, "pcgrad") for seed in SEEDS] for _ in range(2))
+    batched = Batched(together)
+    batched.step.engine.batched = True
+    batched.fit()
+    agree(alone, together)
 
 
 def test_a_wasted_step_is_left_out_for_that_seed_alone() -> None:
@@ -190,7 +204,7 @@ class Other(nets.SharedEncoder):
     ("problem", "name", "options", "settings", "said"),
     [
         (toys, "moml", {}, {}, "the method takes a tentative step"),
-        (toys, "graddrop", {}, {}, "makes a gradient of its own"),
+        (toys, "rotograd", {}, {}, "no batched form of Rotation"),
         (toys, "slgrad", {"update": "published"}, {}, "update 'published' takes more than one step per batch"),
         (toys, "slgrad", {"update": "look_ahead"}, {}, "update 'look_ahead' takes more"),
         (toys, "ew", {}, {"accumulate": 2}, "micro-batches"),
