@@ -151,14 +151,16 @@ def _train(experiment: str, p: Parameters, seed: int, data: Dataset, network: nn
 def _train_together(experiment: str, p: Parameters, ones: Sequence[_Seed]) -> list[dict[str, Any] | MtlkitError]:
     """The records of all, or what stopped them. Of the time each has its share; memory is that of all."""
     start = time.perf_counter()
-    runs = [_made(p, one.seed, one.data, one.network) for one in ones]
+    model = batched.Batched([_made(p, one.seed, one.data, one.network) for one in ones])
+    if "cuda" in p.device and model.not_captured is not None:
+        print(f"steps are not captured as a CUDA graph, because {model.not_captured}")
     with Progress(f"{len(ones)} seeds") as progress, _memory(p.device) as memory:
-        found = batched.Batched(runs).fit(checkpoints=[one.checkpoint for one in ones],
-                                          identities=[one.identity for one in ones], progress=progress)  # fmt: skip
+        found = model.fit(checkpoints=[one.checkpoint for one in ones], identities=[one.identity for one in ones],
+                             progress=progress)  # fmt: skip
     seconds = (time.perf_counter() - start) / len(ones)
     return [history if isinstance(history, MtlkitError) else
             _record(experiment, p, one.seed, one.data, training, history, seconds, memory(), len(ones))
-            for one, training, history in zip(ones, runs, found, strict=True)]  # fmt: skip
+            for one, training, history in zip(ones, model.runs, found, strict=True)]  # fmt: skip
 
 
 def _made(p: Parameters, seed: int, data: Dataset, network: nn.Module) -> Run:

@@ -32,9 +32,8 @@ def refusal(networks: Sequence[nn.Module]) -> str | None:
     if any(network.state_dict()[name].dtype != value.dtype for network in networks
            for name, value in first.state_dict().items()):  # fmt: skip
         return "the networks of the seeds have different types"
-    parts = [id(p) for part in (first.encoder, *first.heads) for p in part.parameters()]
-    if len(set(parts)) < len(parts):
-        return "encoder and heads have parameters in common"
+    if len(list(first.named_parameters(remove_duplicate=False))) > len(list(first.parameters())):
+        return "parameters are used in several places"
     for module in first.modules():
         if isinstance(module, _DropoutNd) and module.p > 0:
             return "dropout would draw other masks"

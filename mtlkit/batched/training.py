@@ -67,9 +67,10 @@ class Batched:
         if reason is not None:
             raise MtlkitError(f"these runs cannot be trained as one, because {reason}.")
         first = runs[0]
-        why_not = not_captured(runs)
-        if capture and why_not is not None:
-            raise MtlkitError(f"the steps of these runs cannot be captured, because {why_not}.")
+        self.not_captured = not_captured(runs)
+        """Why steps cannot be captured; None where they can."""
+        if capture and self.not_captured is not None:
+            raise MtlkitError(f"the steps of these runs cannot be captured, because {self.not_captured}.")
         self.runs = list(runs)
         self.network = network.stack([run.network for run in runs])
         forward = prepared(self.network, precision=first.settings.precision)
@@ -79,7 +80,7 @@ class Batched:
         self.train, self._starts = _joined([run.train for run in runs])
         self.reference, self._reference_starts = _joined([run.reference for run in runs])
         self.failed: dict[int, MtlkitError] = {}
-        wanted = why_not is None if capture is None else capture
+        wanted = self.not_captured is None if capture is None else capture
         self._take = Captured(self._whole_step, runs) if wanted else self._whole_step
 
     def fit(self, *, checkpoints: Sequence[Path] | None = None, identities: Sequence[str] = (), every: float = 10.0,

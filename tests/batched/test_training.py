@@ -196,6 +196,9 @@ def with_network(encoder: nn.Module, kind: type = nets.SharedEncoder) -> Callabl
     return problem
 
 
+TWICE = nn.Linear(8, 8)
+
+
 class Other(nets.SharedEncoder):
     pass
 
@@ -212,6 +215,7 @@ class Other(nets.SharedEncoder):
         (toys, "ew", {}, {"channels_last": True}, "channels_last is set"),
         (with_network(nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.1))), "ew", {}, {}, "dropout would draw other masks"),
         (with_network(nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8))), "ew", {}, {}, "no batched form of LayerNorm"),
+        (with_network(nn.Sequential(nn.Linear(6, 8), TWICE, TWICE)), "ew", {}, {}, "used in several places"),
         (with_network(nn.Linear(6, 8), Other), "ew", {}, {}, "the network, Other, is not a SharedEncoder"),
     ],
 )
