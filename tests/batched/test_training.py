@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from mtlkit import nets
-from mtlkit.batched import Batched, refusal, steps
+from mtlkit.batched import Batched, refusal, steps, training
+from mtlkit.data.base import Samples
 from mtlkit.errors import MtlkitError
 from mtlkit.training import Run
 from mtlkit.weighting import METHODS
@@ -165,7 +166,7 @@ def test_steps_do_not_synchronise(name: str, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("name", ["slgrad", "rlw", "uw"])
 def test_resumes_together_or_alone(name: str, tmp_path: Path) -> None:
     """Checkpoints are those of runs alone: stopped together, one goes on alone, then all together."""
-    problem, options = partial(toys, kind="regression"), {"refresh": 2} if name == "slgrad" else {}
+    problem, options = partial(toys, kind="regression"), {"refresh": 3} if name == "slgrad" else {}
     paths, identities = [tmp_path / f"{seed}.pt" for seed in SEEDS], [str(seed) for seed in SEEDS]
     whole, stopped, resumed = ([made(problem, seed, name, options, epochs=4) for seed in SEEDS] for _ in range(3))
 
@@ -234,6 +235,13 @@ def test_a_stacked_parameter_is_that_of_all_seeds() -> None:
     for run, part in zip(runs, stacked.chunk(3), strict=True):
         own = run.network.heads[0][0].weight
         assert torch.equal(own, part) and own.data_ptr() == part.data_ptr()
+
+
+def test_a_batch_takes_every_seed_from_its_own_set() -> None:
+    sets = [Samples(torch.arange(3.0)[:, None] + 10 * seed, torch.zeros(2, 3)) for seed in range(2)]
+    whole, starts = training._joined(sets)
+    batch = training._batch(whole, torch.tensor([[2, 0, 1], [1, 1, 0]]), starts)
+    assert batch.inputs.flatten().tolist() == [2, 11, 0, 11, 1, 10] and batch.index.tolist() == [2, 1, 0, 1, 1, 0]
 
 
 def test_columns_and_back() -> None:
