@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
 
     bench = commands.add_parser("bench", help="time and memory of a step, and of the training loop, beside plain ones")
     bench.add_argument("--quick", action="store_true", help="one cell a network, a few seconds each")
-    bench.add_argument("--only", metavar="NAME", help="one network, or one part: fit, gradients, solvers")
+    bench.add_argument("--only", metavar="NAME", help="one network, or one part: fit, gradients, solvers, runs")
     bench.add_argument("--device", default="cpu", help="auto, cpu (default), cuda, cuda:1")
     bench.add_argument("-o", type=Path, metavar="FILE", help="write the numbers as JSON")
     bench.set_defaults(command=_bench)

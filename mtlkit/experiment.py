@@ -3,9 +3,9 @@
 import fcntl
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import fields
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mtlkit import dense, machine, paths, records, tasks, text_tasks
+from mtlkit import batched, dense, machine, paths, records, tasks, text_tasks
 from mtlkit.data.base import Dataset
 from mtlkit.data.separate import Separate
 from mtlkit.distributed import together
@@ -25,6 +25,37 @@ from mtlkit.training import Run, Settings
 from mtlkit.weighting import Direction, build
 
 Problem = Callable[[int], tuple[Dataset, nn.Module]]
+
+
+@dataclass
+class _Seed:
+    """One seed of an experiment: what it trains, and where its record and its checkpoint are."""
+
+    experiment: str
+    p: Parameters
+    seed: int
+    data: Dataset
+    network: nn.Module
+
+    def __post_init__(self) -> None:
+        p, data = self.p, self.data
+        self.facts = {"name": data.name, "variant": data.variant, "checksum": data.checksum} | data.facts
+        self.id = records.identity(self.experiment, p, self.seed, self.facts)
+        self.code = records.code_hash(p.weighting, p.network, data.name)
+        folder, name = paths.runs(p.runs), f"seed{self.seed}-{self.id}"
+        self.path = folder / "records" / (p.study or self.experiment) / p.condition / p.arm / f"{name}.json"
+        self.checkpoint = folder / "checkpoints" / f"{name}.pt"
+        self.identity = f"{name} {self.code}"
+
+    def alone(self) -> AbstractContextManager:
+        return _alone(self.checkpoint.with_suffix(".lock"))
+
+    def found(self) -> dict[str, Any] | None:
+        return _found(self.path, self.checkpoint, self.seed, self.p.fresh)
+
+    def written(self, record: dict[str, Any]) -> dict[str, Any]:
+        record |= {"id": self.id, "data": self.facts, "code": self.code}
+        return _written(record, self.path, self.checkpoint)
 
 
 def run(experiment: str, p: Parameters, seed: int, problem: Problem) -> dict[str, Any]:
@@ -39,23 +70,53 @@ def run(experiment: str, p: Parameters, seed: int, problem: Problem) -> dict[str
         seed: Seeds data, initialisation, order, and everything else that is random.
         problem: `problem(seed) -> (data, network)`.
     """
-    machine.prepare(p.threads)
-    torch.manual_seed(seed)
-    data, network = problem(seed)
-    facts = {"name": data.name, "variant": data.variant, "checksum": data.checksum} | data.facts
-    name = f"seed{seed}-{records.identity(experiment, p, seed, facts)}"
-    code = records.code_hash(p.weighting, p.network, data.name)
-    folder = paths.runs(p.runs)
-    path = folder / "records" / (p.study or experiment) / p.condition / p.arm / f"{name}.json"
-    checkpoint = folder / "checkpoints" / f"{name}.pt"
+    one = _seeded(experiment, p, seed, problem)
     processes = together()  # of which the first one reads and writes
-    with _alone(checkpoint.with_suffix(".lock")) if processes.rank == 0 else nullcontext():
-        record = processes.first(partial(_found, path, checkpoint, seed, p.fresh))
+    with one.alone() if processes.rank == 0 else nullcontext():
+        record = processes.first(one.found)
         if record is not None:
             return record
-        record = _train(experiment, p, seed, data, network, checkpoint, f"{name} {code}")
-        record |= {"id": name.split("-")[1], "data": facts, "code": code}
-        return processes.first(partial(_written, record, path, checkpoint))
+        record = _train(experiment, p, seed, one.data, one.network, one.checkpoint, one.identity)
+        return processes.first(partial(one.written, record))
+
+
+def run_seeds(experiment: str, p: Parameters, problem: Problem) -> list[dict[str, Any]]:
+    """The records of all `p.seeds`, one after the other; with `p.batched_seeds` those that are not there yet are
+    trained as one batched model, or one after the other where that is not possible, which is said.
+
+    Args:
+        experiment, p, problem: As for `run`.
+
+    Raises:
+        MtlkitError: As by `run`; other seeds are trained to their end before.
+    """
+    one_by_one = partial(map, lambda seed: run(experiment, p, seed, problem))
+    if len(p.seeds) == 1 or not p.get("batched_seeds", False):
+        return list(one_by_one(p.seeds))
+    first = _seeded(experiment, p, p.seeds[0], problem)
+    reason = batched.refusal([_made(p, first.seed, first.data, first.network)])
+    if reason is not None:
+        print(f"the seeds are trained one after the other, because {reason}")
+        return list(one_by_one(p.seeds))
+    ones = [_seeded(experiment, p, seed, problem) for seed in sorted(set(p.seeds))]
+    with ExitStack() as locks:
+        for one in ones:
+            locks.enter_context(one.alone())
+        made = {one.seed: one.found() for one in ones}
+        missing = [one for one in ones if made[one.seed] is None]
+        trained = _train_together(experiment, p, missing) if missing else []
+        made |= {one.seed: one.written(record) for one, record in zip(missing, trained, strict=True)
+                 if not isinstance(record, MtlkitError)}  # fmt: skip
+    for one, record in zip(missing, trained, strict=True):
+        if isinstance(record, MtlkitError):
+            raise MtlkitError(f"seed {one.seed}: {record}")
+    return [made[seed] for seed in p.seeds]
+
+
+def _seeded(experiment: str, p: Parameters, seed: int, problem: Problem) -> _Seed:
+    machine.prepare(p.threads)
+    torch.manual_seed(seed)
+    return _Seed(experiment, p, seed, *problem(seed))
 
 
 def _found(path: Path, checkpoint: Path, seed: int, fresh: bool) -> dict[str, Any] | None:
@@ -81,6 +142,28 @@ def _written(record: dict[str, Any], path: Path, checkpoint: Path) -> dict[str, 
 def _train(experiment: str, p: Parameters, seed: int, data: Dataset, network: nn.Module, checkpoint: Path,
            identity: str) -> dict[str, Any]:  # fmt: skip
     start = time.perf_counter()
+    training = _made(p, seed, data, network)
+    with Progress(f"seed {seed}") as progress, _memory(p.device) as memory:
+        history = training.fit(checkpoint=checkpoint, identity=identity, progress=progress)
+    return _record(experiment, p, seed, data, training, history, time.perf_counter() - start, memory())
+
+
+def _train_together(experiment: str, p: Parameters, ones: Sequence[_Seed]) -> list[dict[str, Any] | MtlkitError]:
+    """The records of all, or what stopped them. Of the time each has its share; memory is that of all."""
+    start = time.perf_counter()
+    model = batched.Batched([_made(p, one.seed, one.data, one.network) for one in ones])
+    if "cuda" in p.device and model.not_captured is not None:
+        print(f"steps are not captured as a CUDA graph, because {model.not_captured}")
+    with Progress(f"{len(ones)} seeds") as progress, _memory(p.device) as memory:
+        found = model.fit(checkpoints=[one.checkpoint for one in ones], identities=[one.identity for one in ones],
+                             progress=progress)  # fmt: skip
+    seconds = (time.perf_counter() - start) / len(ones)
+    return [history if isinstance(history, MtlkitError) else
+            _record(experiment, p, one.seed, one.data, training, history, seconds, memory(), len(ones))
+            for one, training, history in zip(ones, model.runs, found, strict=True)]  # fmt: skip
+
+
+def _made(p: Parameters, seed: int, data: Dataset, network: nn.Module) -> Run:
     settings = {field.name: p[field.name] for field in fields(Settings) if field.name in p}
     settings |= {"seed": seed, "betas": (p.beta_1, p.beta_2)}
     rule = build(p.weighting, len(data.task_names), p | {"seed": seed})
@@ -88,13 +171,21 @@ def _train(experiment: str, p: Parameters, seed: int, data: Dataset, network: nn
         two = torch.arange(2)
         separate = isinstance(data.train, Separate)
         rule.attach(network, data.train.take([two] * len(data.task_names) if separate else two).inputs)
-    training = Run(network, _tasks(data, p), rule, data, Settings(**settings))
-    if "cuda" in p.device:
-        torch.cuda.reset_peak_memory_stats(p.device)
-    with Progress(f"seed {seed}") as progress:
-        history = training.fit(checkpoint=checkpoint, identity=identity, progress=progress)
+    return Run(network, _tasks(data, p), rule, data, Settings(**settings))
+
+
+@contextmanager
+def _memory(device: str) -> Iterator[Callable[[], float | None]]:
+    """Gives the MB that were allocated at most on a GPU since then."""
+    if "cuda" in device:
+        torch.cuda.reset_peak_memory_stats(device)
+    yield lambda: torch.cuda.max_memory_allocated(device) / 2**20 if "cuda" in device else None
+
+
+def _record(experiment: str, p: Parameters, seed: int, data: Dataset, training: Run, history: dict[str, Any],
+            seconds: float, memory: float | None, seeds: int = 1) -> dict[str, Any]:  # fmt: skip
+    network = training.network
     network.trained = True  # for a notebook that shows predictions
-    memory = torch.cuda.max_memory_allocated(p.device) / 2**20 if "cuda" in p.device else None
     return {
         "schema": records.SCHEMA,
         "experiment": experiment,
@@ -115,10 +206,11 @@ def _train(experiment: str, p: Parameters, seed: int, data: Dataset, network: nn
         "steps": {"taken": training.steps_per_epoch * p.epochs - history["skipped"], "skipped": history["skipped"]},
         "cost": {
             "seconds_per_step": statistics.median(history["epoch_seconds"]) / training.steps_per_epoch,
-            "seconds": time.perf_counter() - start,
+            "seconds": seconds,
             "peak_memory_mb": memory,
         },
-        "environment": records.environment(p.device, p.threads) | {"processes": together().count},
+        "environment": records.environment(p.device, p.threads)
+        | {"processes": together().count, "batched_seeds": seeds},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

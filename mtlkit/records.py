@@ -22,7 +22,8 @@ MAXIMUM_BYTES = 20_000
 NOT_COMPARED = ("cost", "environment", "created")
 """What may differ between two runs of the same thing."""
 
-PLUMBING = ("data_root", "runs", "device", "threads", "workers", "fresh", "seeds", "study", "condition", "arm")
+PLUMBING = ("data_root", "runs", "device", "threads", "workers", "fresh", "seeds", "batched_seeds", "study",
+            "condition", "arm")  # fmt: skip
 """Parameters that say where and how, not what; they are no part of a record's identity."""
 
 

@@ -239,6 +239,11 @@ class Run:
             self.step.after(batch)
             outcomes.append(outcome)
         self.rule.end_of_epoch()
+        self._end_of_epoch(outcomes, whole, start)
+
+    def _end_of_epoch(self, outcomes: Sequence[Outcome], whole: Tensor, start: float) -> None:
+        """Takes in what the steps of an epoch saw, of the samples `whole`, since time `start`; evaluates where due."""
+        settings = self.settings
         self.epoch += 1
         losses = torch.stack([outcome.losses for outcome in outcomes]).cpu()  # the epoch's first synchronisation
         self.history["epoch_seconds"].append(time.perf_counter() - start)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mtlkit import bench, cli
-from mtlkit.bench import steps, timing
+from mtlkit.bench import runs, steps, timing
 
 CELL = ("mlp", 2, 16)
 
@@ -106,6 +106,16 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pyt
     written = json.loads((tmp_path / "bench.json").read_text())
     assert written["environment"]["threads"] == 1
     assert [r["network"] for r in written["rows"]] == ["mlp"]
+
+
+def test_runs_beside_seeds_trained_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "SEEDS", (1, 2))
+    assert list(runs.contenders("cpu")) == ["1", "2"]
+    assert runs.contenders("cuda:1") == {"1": (1, False), "2": (2, False), "1, captured": (1, True),
+                                         "2, captured": (2, True)}  # fmt: skip
+    row = runs.measure("slgrad", CELL, 0.0, "cpu")
+    assert row["2"]["repetitions"] == 3 and row["2"]["gain"][1] > 0
+    assert row["plain"]["runs"] == pytest.approx(3600 / (row["plain"]["ms"] / 1e3 * runs.LENGTH))
 
 
 def test_training_loop_beside_a_loop_by_hand() -> None:

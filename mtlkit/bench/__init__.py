@@ -9,7 +9,7 @@ mark of what one step allocates (gradients, activations, temporaries), without p
 import copy
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from statistics import median
@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from mtlkit import machine, records
-from mtlkit.bench import gradients
+from mtlkit.bench import gradients, runs
 from mtlkit.bench.steps import PROBLEMS, STEPS, make
 from mtlkit.bench.timing import LIMIT, compare, paired, peak_bytes, ratio
 from mtlkit.data.base import Dataset
@@ -30,7 +30,7 @@ from mtlkit.tasks import Task
 from mtlkit.training import Run, Settings
 from mtlkit.weighting import build
 
-PARTS = ("fit", "gradients", "solvers")
+PARTS = ("fit", "gradients", "solvers", "runs")
 """What is measured apart from the step of SLGrad on every network."""
 
 COLUMNS = {
@@ -186,6 +186,17 @@ def bench(*, quick: bool = False, only: str | None = None, device: str = "cpu", 
             row = measured(measure_solvers(count, 30 if quick else 200))
             for rule in ("mgda", "cagrad"):
                 _print([count, rule, *(_gaps(row.get(f"{rule} {key}")) for key in ("ours", "TorchJD", "LibMTL"))])
+    if only in (None, "runs"):
+        names = runs.contenders(device)
+        print(f"\nRuns of {runs.LENGTH} steps, one at a time; and how many times as many an hour where S seeds train")
+        print("as one. Without evaluation.\n")
+        _print(["network", "T", "B", "method", "ms a step", "runs an hour", *(f"S = {name}" for name in names)],
+               head=True)  # fmt: skip
+        for cell in runs.CELLS[: 1 if quick else None]:
+            for rule in runs.NAMES:
+                row = measured(runs.measure(rule, cell, 2 * seconds, device))
+                _print([*cell, rule, *(_digits(row["plain"][what]) for what in ("ms", "runs")),
+                        *(_quartiles(row[name]["gain"]) for name in names)])  # fmt: skip
 
 
 def _shown(row: Mapping[str, Any], key: str, what: str) -> str:
@@ -193,7 +204,11 @@ def _shown(row: Mapping[str, Any], key: str, what: str) -> str:
         return row["skipped"].get(key, "-")
     if what != "time":
         return _digits(row[key][what])
-    low, middle, high = map(_digits, row[key][what])
+    return _quartiles(row[key][what])
+
+
+def _quartiles(values: Sequence[float]) -> str:
+    low, middle, high = map(_digits, values)
     return f"{middle} ({low} to {high})"
 
 

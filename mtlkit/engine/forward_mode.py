@@ -66,7 +66,7 @@ def _pair(tensor: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
     return (None, None) if tensor is None else split(tensor)
 
 
-def _bilinear(function: Callable) -> Callable:
+def bilinear(function: Callable) -> Callable:
     """The rule of `y = function(x, weight) + bias`, linear in `x` and in `weight`: only the products that exist."""
 
     def rule(input: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any) -> Tensor:
@@ -152,10 +152,10 @@ def _add(first: Tensor | None, second: Tensor) -> Tensor:
 
 
 RULES: dict[Callable, Callable] = {
-    torch.conv1d: _bilinear(torch.conv1d),
-    torch.conv2d: _bilinear(torch.conv2d),
-    torch.conv3d: _bilinear(torch.conv3d),
-    F.linear: _bilinear(F.linear),
+    torch.conv1d: bilinear(torch.conv1d),
+    torch.conv2d: bilinear(torch.conv2d),
+    torch.conv3d: bilinear(torch.conv3d),
+    F.linear: bilinear(F.linear),
     F.batch_norm: _batch_norm,
     F.group_norm: _group_norm,
     F.relu: _relu,

@@ -91,6 +91,10 @@ class Step:
             raise MtlkitError("this method needs a reference batch as well; the step was given none.")
         losses, weights = self.gradients(batch, reference)
         self.together.add_up(self.network.parameters())
+        return self.outcome(losses, weights)
+
+    def outcome(self, losses: Tensor, weights: Tensor) -> Outcome:
+        """Losses and weights `(T, B)`, and whether an update should follow."""
         wasted = torch.zeros((), dtype=torch.bool, device=losses.device)
         if self.skips_idle and self.reference_share == 0:
             wasted = (weights == 0).all()
