@@ -1,8 +1,9 @@
 """One seed of one experiment, from parameters to its record."""
 
-import fcntl
+import os
 import statistics
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields
@@ -14,17 +15,26 @@ from typing import Any
 import torch
 from torch import nn
 
-from mtlkit import dense, machine, paths, records, tasks, text_tasks
+from mtlkit import dense, files, machine, paths, records, tasks, text_tasks, training
 from mtlkit.data.base import Dataset
 from mtlkit.data.separate import Separate
 from mtlkit.distributed import together
 from mtlkit.errors import MtlkitError
 from mtlkit.parameters import Parameters
 from mtlkit.progress import Progress
-from mtlkit.training import Run, Settings
+from mtlkit.training import Settings
 from mtlkit.weighting import Direction, build
 
 Problem = Callable[[int], tuple[Dataset, nn.Module]]
+
+LESS_MEMORY = {
+    "batch_size": "a smaller batch_size",
+    "accumulate": "accumulate: 2 or more (micro-batches)",
+    "checkpoint": "checkpoint: True (activations are computed anew)",
+    "precision": "precision: bfloat16",
+    "evaluation_batch": "a smaller evaluation_batch",
+}
+"""What a run does that is short of memory, by the parameter that its notebook needs for it."""
 
 
 def run(experiment: str, p: Parameters, seed: int, problem: Problem) -> dict[str, Any]:
@@ -53,7 +63,8 @@ def run(experiment: str, p: Parameters, seed: int, problem: Problem) -> dict[str
         record = processes.first(partial(_found, path, checkpoint, seed, p.fresh))
         if record is not None:
             return record
-        record = _train(experiment, p, seed, data, network, checkpoint, f"{name} {code}")
+        with _enough_memory(p):
+            record = _train(experiment, p, seed, data, network, checkpoint, f"{name} {code}")
         record |= {"id": name.split("-")[1], "data": facts, "code": code}
         return processes.first(partial(_written, record, path, checkpoint))
 
@@ -88,11 +99,11 @@ def _train(experiment: str, p: Parameters, seed: int, data: Dataset, network: nn
         two = torch.arange(2)
         separate = isinstance(data.train, Separate)
         rule.attach(network, data.train.take([two] * len(data.task_names) if separate else two).inputs)
-    training = Run(network, _tasks(data, p), rule, data, Settings(**settings))
+    trained = Run(network, _tasks(data, p), rule, data, Settings(**settings))
     if "cuda" in p.device:
         torch.cuda.reset_peak_memory_stats(p.device)
     with Progress(f"seed {seed}") as progress:
-        history = training.fit(checkpoint=checkpoint, identity=identity, progress=progress)
+        history = trained.fit(checkpoint=checkpoint, identity=identity, progress=progress)
     network.trained = True  # for a notebook that shows predictions
     memory = torch.cuda.max_memory_allocated(p.device) / 2**20 if "cuda" in p.device else None
     return {
@@ -112,9 +123,9 @@ def _train(experiment: str, p: Parameters, seed: int, data: Dataset, network: nn
         "train_loss": history["train_loss"],
         "evaluations": history["evaluations"],
         "weights": history["weights"],
-        "steps": {"taken": training.steps_per_epoch * p.epochs - history["skipped"], "skipped": history["skipped"]},
+        "steps": {"taken": trained.steps_per_epoch * p.epochs - history["skipped"], "skipped": history["skipped"]},
         "cost": {
-            "seconds_per_step": statistics.median(history["epoch_seconds"]) / training.steps_per_epoch,
+            "seconds_per_step": statistics.median(history["epoch_seconds"]) / trained.steps_per_epoch,
             "seconds": time.perf_counter() - start,
             "peak_memory_mb": memory,
         },
@@ -133,13 +144,50 @@ def _tasks(data: Dataset, p: Parameters) -> list[tasks.Task]:
     return [kinds[data.kind](task) for task in data.task_names]
 
 
+class Run(training.Run):
+    """One whose checkpoint fails in one sentence: it is damaged, edited, or does not fit on the disk."""
+
+    def _load(self, path: Path, identity: str) -> None:
+        try:
+            with zipfile.ZipFile(path) as archive:  # `torch.load` compares no checksums
+                if damaged := archive.testzip():
+                    raise ValueError(damaged)
+            super()._load(path, identity)
+        except MtlkitError:
+            raise
+        except Exception as error:  # whatever the state does not fit
+            raise MtlkitError(f"the checkpoint {path} cannot be read ({type(error).__name__}); delete it.") from error
+
+    def _save(self, path: Path, identity: str) -> None:
+        try:
+            super()._save(path, identity)
+        except (OSError, RuntimeError) as error:  # PyTorch's writer has no OSError
+            for left in path.parent.glob(f"{path.name}.{os.getpid()}.part"):
+                left.unlink(missing_ok=True)
+            raise MtlkitError(f"the checkpoint cannot be written to {path.parent} ({_first_line(error)}); is the disk "
+                              "full? The same command goes on from the one before.") from error  # fmt: skip
+
+
+@contextmanager
+def _enough_memory(p: Parameters) -> Iterator[None]:
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error):
+            ways = ", ".join(way for name, way in LESS_MEMORY.items() if name in p)
+            raise MtlkitError(f"{p.device} has not enough memory for this run; less is needed with {ways}.") from error
+        raise
+
+
+def _first_line(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error).partition("\n")[0]
+
+
 @contextmanager
 def _alone(lock: Path) -> Iterator[None]:
     """Hold a lock that the system takes back when the process ends, however it ends."""
     try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with lock.open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with files.alone(lock):
             yield
     except OSError as error:
         raise MtlkitError(f"nothing can be written to {lock.parent} ({error.strerror}); choose another folder with the "
