@@ -219,8 +219,10 @@ def _cell(options: argparse.Namespace) -> None:
     try:
         execute(study.experiment, options.o, parameters, show=False)
     except MtlkitError as error:
+        from mtlkit.experiment import DIVERGED
+
         # A rate that is too high for some arm is an outcome of tuning, not a failure.
-        if options.rate is None or "try a smaller learning_rate" not in str(error):
+        if options.rate is None or DIVERGED not in str(error):
             raise
         print(f"{options.arm}, rate {options.rate:g}: {error}")
     if options.rate is None:

@@ -2,6 +2,7 @@
 
 import os
 import statistics
+import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -35,6 +36,30 @@ LESS_MEMORY = {
     "evaluation_batch": "a smaller evaluation_batch",
 }
 """What a run does that is short of memory, by the parameter that its notebook needs for it."""
+
+DIVERGED = "try a smaller learning_rate"
+"""What every sentence about a loss that is not finite says."""
+
+
+def run_seeds(experiment: str, p: Parameters, problem: Problem) -> list[dict[str, Any]]:
+    """The records of all seeds, by `run`. A loss that is not finite ends the run of its seed alone.
+
+    Raises:
+        MtlkitError: What ended the first of these runs, once the other seeds are done; anything else at once.
+    """
+    made, ended = [], []
+    for seed in p.seeds:
+        try:
+            made.append(run(experiment, p, seed, problem))
+        except MtlkitError as error:
+            if DIVERGED not in str(error):
+                raise
+            print(f"seed {seed}: {error}", file=sys.stderr)
+            ended.append((seed, error))
+    if ended:
+        also = f" So ended {len(ended)} of {len(p.seeds)} seeds." if len(p.seeds) > 1 else ""
+        raise MtlkitError(f"seed {ended[0][0]}: {ended[0][1]}{also}") from ended[0][1]
+    return made
 
 
 def run(experiment: str, p: Parameters, seed: int, problem: Problem) -> dict[str, Any]:
