@@ -137,7 +137,7 @@ def load(name: str) -> Study:
     needed = {"experiment", "baseline", "scales", "conditions", "arms", "tuning"}
     wrong = (needed - content.keys()) | (content.keys() - needed - {"committed", "tables", "delta", "figures"})
     if wrong:
-        raise MtlkitError(f"{path.name} lacks or should not have: {', '.join(sorted(wrong))}.")
+        raise MtlkitError(f"{path.name} lacks or should not have: {', '.join(sorted(map(str, wrong)))}.")
     _check(path.name, content)
     return Study(name, **content)
 

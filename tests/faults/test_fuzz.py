@@ -272,13 +272,13 @@ def test_images_and_arrays(suffix: str, tmp_path: Path, tried: Tried) -> None:
         found = sources.read(file)
         for field in fields:
             try:
-                field.check(found, found.shape[:2], file)
+                field.check(found, (4, 5), file)
             except MtlkitError:
                 continue
-            field.fit(found, (4, 4))
+            field.fit(found, (6, 6))
 
     good = [npy(np.zeros((4, 5, 3), np.uint8)), npy(np.zeros((4, 5), np.int8)), npy(np.full((4, 5, 1), 1.5))]
-    good += [image("PNG", mode) for mode in ("RGB", "P", "1", "L", "LA", "RGBA", "I", "I;16")] + [image("JPEG", "CMYK")]
+    good += [image("PNG", mode) for mode in ("RGB", "P", "1", "L", "LA", "RGBA", "I;16")] + [image("JPEG", "CMYK")]
     every = st.one_of(st.binary(max_size=100), HEADERS, ARRAYS.map(npy), *map(damaged, good), *map(st.just, good))
     fuzz(every, read, tried, EXAMPLES * 2)
 
@@ -310,9 +310,7 @@ def test_whole_sources(tmp_path: Path, tried: Tried) -> None:
             source = sources.Source("p", pascal_context.FIELDS, {"train": [item]}, pascal_context._read, [])
         stored.in_memory(source, (6, 6))
 
-    images = [image("PNG", mode) for mode in ("RGB", "P", "1", "L", "LA", "RGBA", "I", "I;16")] + [
-        image("JPEG", "CMYK")
-    ]
+    images = [image("PNG", mode) for mode in ("RGB", "P", "1", "L", "LA", "RGBA", "I;16")] + [image("JPEG", "CMYK")]
     content = st.one_of(HEADERS, ARRAYS.map(npy), *map(st.just, images), damaged(image("PNG")))
     where = st.tuples(st.just("mtan"), st.sampled_from(["image", "label", "depth", "normal"])) | st.tuples(
         st.just("pascal"), st.sampled_from(list(pascal)))  # fmt: skip
