@@ -21,14 +21,16 @@ from mtlkit.errors import MtlkitError
 from tests import factory
 from tests.test_studies import STUDY
 
+pytestmark = pytest.mark.slow
+
 Tried = Callable[..., None]
 EXAMPLES = 200
 
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates() | st.binary(max_size=4)
 )
-STRUCTURES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3)
-                          | st.dictionaries(st.text(max_size=5) | st.integers() | st.none(), inner, max_size=3))  # fmt: skip
+KEYS = st.text(max_size=5) | st.integers() | st.none()
+STRUCTURES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3))
 
 
 @st.composite

@@ -65,8 +65,8 @@ class Place:
     def start(self, runs: Path, *command: str) -> subprocess.Popen:
         environment = os.environ | {"MTLKIT_RUNS": str(runs), "PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1",
                                     "TMPDIR": str(self.temporary), "FAULTS_MARK": self.mark}  # fmt: skip
-        return subprocess.Popen(command, cwd=self.root, env=environment, stdout=subprocess.DEVNULL,
-                                stderr=subprocess.DEVNULL)  # fmt: skip
+        with (self.temporary / "stderr").open("wb") as said:
+            return subprocess.Popen(command, cwd=self.root, env=environment, stdout=subprocess.DEVNULL, stderr=said)
 
     def processes(self, word: bytes = b"") -> list[int]:
         """Those that were started here and live, with a word in their command line."""
@@ -181,6 +181,21 @@ def clock_set_back(place: Place, done: Path, command: list[str]) -> None:
     assert place.start(done, *command).wait(300) == 0
     assert gone.is_file() and all(path.stat().st_mtime == 2**31 for path in others)
     assert before == {path: path.read_bytes() for path in (done / "tiny" / "records").rglob("*.json")}
+
+
+def test_a_dead_kernel_is_one_sentence(place: Place, tmp_path: Path, tried: Callable[..., None]) -> None:
+    command = [sys.executable, "-m", "mtlkit", "run", "toy_regression", "-p", "epochs", "500"]
+    process = place.start(tmp_path / "runs", *command)
+    while not list(tmp_path.rglob("runs/checkpoints/*.pt")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    (kernel,) = place.processes(ROLES["kernel"])
+    os.kill(kernel, signal.SIGKILL)
+    assert process.wait(60) == 1
+    said = (place.temporary / "stderr").read_text()
+    assert "Traceback" not in said and said.splitlines()[-1].startswith("mtlkit: the kernel of toy_regression is gone")
+    assert not list(tmp_path.rglob("runs/*.ipynb")) and not list(place.temporary.glob("mtlkit-*"))
+    tried(1, "kill -9 of the kernel")
 
 
 def test_notebook_alone(place: Place, tmp_path: Path, tried: Callable[..., None]) -> None:
