@@ -8,6 +8,7 @@ SCALE       ?= quick
 STUDIES     ?=
 JOBS        ?= 2
 ARGS        ?=
+KILLS       ?= 50
 
 # The pip section of environment.yml as a requirements list, without a YAML parser: nothing is installed yet.
 PINS := sed -n '/^ *- pip:/,$$ s/^ *- *\([^ \#]*==[^ \#]*\).*/\1/p' environment.yml
@@ -27,7 +28,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-slow figures reproduce tune lab bench pins
+.PHONY: help run test test-slow faults figures reproduce tune lab bench pins
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -43,6 +44,9 @@ test: $(INSTALLED) ## unit, property and oracle tests, and the notebooks under n
 
 test-slow: $(INSTALLED) ## the tests that are marked slow
 	$(PYTHON) -m pytest -n $(JOBS) -m slow $(ARGS)
+
+faults: $(INSTALLED) ## kills, full disks, damaged files, fuzzed readers: what was tried, and what was lost
+	FAULTS_KILLS=$(KILLS) $(PYTHON) -m pytest -m faults $(ARGS)
 
 figures: $(INSTALLED) ## redraw every figure and table from the committed records
 	$(PYTHON) -m mtlkit figures

@@ -3,12 +3,21 @@
 # A run is one Papermill execution of a notebook with a chunk of the seeds of one (condition, arm); seeds whose record is
 # there are not trained again, and one that was stopped goes on from its checkpoint. A cell whose parameters have changed,
 # such as its tuned learning rate, is run again (`params` below).
+import os
+import time
+from contextlib import suppress
+
 from mtlkit import paths, studies
 
 SCALE = config.get("scale", "quick")
 CHOSEN = [studies.load(name) for name in str(config.get("studies") or ",".join(studies.names())).split(",")]
 STUDIES = {study.name: study for study in CHOSEN if SCALE in study.scales}
 RUNS = paths.runs() / SCALE
+NOW = time.time()
+for path in RUNS.rglob("*"):
+    with suppress(OSError):  # of another process, which has moved it meanwhile
+        if path.stat().st_mtime > NOW:  # the clock was set back: Snakemake would refuse what is made now as older
+            os.utime(path, (NOW, NOW))
 MTLKIT = "OMP_NUM_THREADS=1 python -m mtlkit"
 
 

@@ -39,7 +39,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from mtlkit import detection, every_task, report, selection, statistics, studies
 from mtlkit.errors import MtlkitError, check_names, one_of
@@ -78,9 +77,14 @@ def statements(path: str | Path) -> list[dict]:
     Raises MtlkitError naming the claim and the wrong entry.
     """
     content = _read(path)
+    if not isinstance(content.get("claims", []), list):
+        raise MtlkitError(f"{path}: claims should be a list.")
     for number, entry in enumerate(content.get("claims", []), 1):
         where = f"{path}, claim {number}"
         check_names(where, entry, CLAIM)
+        for name in ("rests_on", "figures"):
+            if not isinstance(entry.get(name, []), list):
+                raise MtlkitError(f"{where}: {name} should be a list.")
         if bool(entry.get("rests_on")) == bool(entry.get("why")):
             raise MtlkitError(f"{where}: it needs either rests_on, a list of families, or why it is open.")
         one_of(f"expects ({where})", entry.get("expects", "better"), EXPECTED)
@@ -91,10 +95,7 @@ def statements(path: str | Path) -> list[dict]:
 
 
 def _read(path: str | Path) -> dict:
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise MtlkitError(f"cannot read the claims in {path}: {' '.join(str(error).split())}.") from error
+    content = studies.read_yaml(Path(path))
     if not isinstance(content, dict) or not isinstance(content.get("families"), dict):
         raise MtlkitError(f"{path} holds no claims: it must have the entry 'families', a mapping.")
     return content
@@ -199,6 +200,9 @@ def _decimals(margin: float) -> int:
 
 def _family(where: str, family: dict, load_study: Callable[[str], Study]) -> dict:
     check_names(where, family, FAMILY)
+    for name in ("question", "study", "scale"):
+        if not isinstance(family[name], str):
+            raise MtlkitError(f"{where}: {name} is {family[name]!r}, which should be a text.")
     study = load_study(family["study"]).at(family["scale"])
     family = {"at": "last", "by": "loss", "exploratory": False} | family | {"study": study}
     one_of(f"at ({where})", family["at"], selection.EPOCH_RULES)

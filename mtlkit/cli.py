@@ -4,9 +4,11 @@ import argparse
 import json
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from mtlkit import paths
+from mtlkit import files, paths
 from mtlkit.errors import MtlkitError, one_of
 
 
@@ -120,13 +122,13 @@ def _literal(text: str) -> object:
 def _show(options: argparse.Namespace) -> None:
     try:
         cells = json.loads(options.notebook.read_text())["cells"]
-    except (OSError, ValueError, KeyError) as error:
+        outputs = [output for cell in cells if "result" in cell["metadata"].get("tags", [])
+                   for output in cell.get("outputs", [])]  # fmt: skip
+        shown = ["".join(one.get("text") or one.get("data", {}).get("text/plain", "")).rstrip() for one in outputs]
+    except Exception as error:  # a file of another kind can have anything in their place
         raise MtlkitError(f"{options.notebook} is not an executed notebook ({type(error).__name__}).") from None
-    for cell in cells:
-        if "result" in cell["metadata"].get("tags", []):
-            for output in cell.get("outputs", []):
-                text = output.get("text") or output.get("data", {}).get("text/plain", "")
-                print("".join(text).rstrip())
+    for text in shown:
+        print(text)
 
 
 def _methods(options: argparse.Namespace) -> None:
@@ -149,10 +151,20 @@ def _data(options: argparse.Namespace) -> None:
             "pascal_context": pascal_context, "celeba": celeba, **office.COLLECTIONS, "xtreme": xtreme}  # fmt: skip
     if options.action == "prepare":
         one_of("the data set", options.name, sets)
-        print(sets[options.name].prepare(options.data_root))
+        with _alone_in(paths.data_root(options.data_root)):
+            print(sets[options.name].prepare(options.data_root))
         return
     for module in sets.values():
         print("\n".join(f"{key}: {value}" for key, value in module.status(options.data_root).items()), end="\n\n")
+
+
+@contextmanager
+def _alone_in(root: Path) -> Iterator[None]:
+    """Of two processes that prepare data in a folder, the second waits; whether it is writable, `prepare` says."""
+    with ExitStack() as stack:
+        with suppress(OSError):
+            stack.enter_context(files.alone(root / ".prepare.lock"))
+        yield
 
 
 def _records(options: argparse.Namespace) -> None:
@@ -164,7 +176,7 @@ def _records(options: argparse.Namespace) -> None:
     if options.action == "export":
         frame = records.to_frame(found)
         try:
-            frame.to_csv(options.o, index=False)
+            files.write(options.o, frame.to_csv(index=False))
         except OSError as error:
             raise MtlkitError(f"{options.o} cannot be written ({error}).") from None
         print(f"{len(frame)} rows from {len(found)} records written to {options.o}")
@@ -178,10 +190,14 @@ def _records(options: argparse.Namespace) -> None:
         )
     target = paths.COMMITTED_RECORDS / found[0]["study"]
     partial = target.with_name(f".{target.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(options.folder, partial)
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(options.folder, partial)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+    except (OSError, shutil.Error) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise MtlkitError(f"the records cannot be copied to {target}: {error}.") from None
     print(f"{len(found)} records adopted in {target.relative_to(paths.ROOT)}")
 
 
@@ -212,8 +228,10 @@ def _cell(options: argparse.Namespace) -> None:
     try:
         execute(study.experiment, options.o, parameters, show=False)
     except MtlkitError as error:
+        from mtlkit.experiment import DIVERGED
+
         # A rate that is too high for some arm is an outcome of tuning, not a failure.
-        if options.rate is None or "try a smaller learning_rate" not in str(error):
+        if options.rate is None or DIVERGED not in str(error):
             raise
         print(f"{options.arm}, rate {options.rate:g}: {error}")
     if options.rate is None:

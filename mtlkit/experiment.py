@@ -1,7 +1,7 @@
 """One seed of one experiment, from parameters to its record."""
 
-import fcntl
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mtlkit import batched, dense, machine, paths, records, tasks, text_tasks
+from mtlkit import batched, dense, files, machine, paths, records, tasks, text_tasks
 from mtlkit.data.base import Dataset
 from mtlkit.data.separate import Separate
 from mtlkit.distributed import together
@@ -25,6 +25,18 @@ from mtlkit.training import Run, Settings
 from mtlkit.weighting import Direction, build
 
 Problem = Callable[[int], tuple[Dataset, nn.Module]]
+
+LESS_MEMORY = {
+    "batch_size": "a smaller batch_size",
+    "accumulate": "accumulate: 2 or more (micro-batches)",
+    "checkpoint": "checkpoint: True (activations are computed anew)",
+    "precision": "precision: bfloat16",
+    "evaluation_batch": "a smaller evaluation_batch",
+}
+"""What a run does that is short of memory, by the parameter that its notebook needs for it."""
+
+DIVERGED = "try a smaller learning_rate"
+"""What every sentence about a loss that is not finite says."""
 
 
 @dataclass
@@ -76,41 +88,65 @@ def run(experiment: str, p: Parameters, seed: int, problem: Problem) -> dict[str
         record = processes.first(one.found)
         if record is not None:
             return record
-        record = _train(experiment, p, seed, one.data, one.network, one.checkpoint, one.identity)
+        with _enough_memory(p):
+            record = _train(experiment, p, seed, one.data, one.network, one.checkpoint, one.identity)
         return processes.first(partial(one.written, record))
 
 
 def run_seeds(experiment: str, p: Parameters, problem: Problem) -> list[dict[str, Any]]:
     """The records of all `p.seeds`, one after the other; with `p.batched_seeds` those that are not there yet are
-    trained as one batched model, or one after the other where that is not possible, which is said.
+    trained as one batched model, or one after the other where that is not possible, which is said. A loss that is not
+    finite ends the run of its seed alone.
 
     Args:
         experiment, p, problem: As for `run`.
 
     Raises:
-        MtlkitError: As by `run`; other seeds are trained to their end before.
+        MtlkitError: What ended the first of the runs that diverged, once the other seeds are done; anything else at
+            once.
     """
-    one_by_one = partial(map, lambda seed: run(experiment, p, seed, problem))
-    if len(p.seeds) == 1 or not p.get("batched_seeds", False):
-        return list(one_by_one(p.seeds))
-    first = _seeded(experiment, p, p.seeds[0], problem)
-    reason = batched.refusal([_made(p, first.seed, first.data, first.network)])
-    if reason is not None:
-        print(f"the seeds are trained one after the other, because {reason}")
-        return list(one_by_one(p.seeds))
+    first = None
+    if p.get("batched_seeds", False) and len(p.seeds) > 1:
+        first = _seeded(experiment, p, p.seeds[0], problem)
+        reason = batched.refusal([_made(p, first.seed, first.data, first.network)])
+        if reason is not None:
+            print(f"the seeds are trained one after the other, because {reason}")
+            first = None
+    if first is None:
+        made = {seed: _or_diverged(partial(run, experiment, p, seed, problem)) for seed in p.seeds}
+    else:
+        made = _together(experiment, p, problem)
+    ended = {seed: one for seed, one in made.items() if isinstance(one, MtlkitError)}
+    for seed, error in list(ended.items())[1:]:
+        print(f"seed {seed}: {error}", file=sys.stderr)
+    for seed, error in ended.items():
+        also = f" So ended {len(ended)} of {len(made)} seeds." if len(made) > 1 else ""
+        raise MtlkitError(f"seed {seed}: {error}{also}") from error
+    return [made[seed] for seed in p.seeds]
+
+
+def _or_diverged(train: Callable[[], dict[str, Any]]) -> dict[str, Any] | MtlkitError:
+    try:
+        return train()
+    except MtlkitError as error:
+        if DIVERGED not in str(error):
+            raise
+        return error
+
+
+def _together(experiment: str, p: Parameters, problem: Problem) -> dict[int, dict[str, Any] | MtlkitError]:
+    """The record of every seed, or what ended its run; those that are not there yet are trained as one."""
     ones = [_seeded(experiment, p, seed, problem) for seed in sorted(set(p.seeds))]
     with ExitStack() as locks:
         for one in ones:
             locks.enter_context(one.alone())
         made = {one.seed: one.found() for one in ones}
         missing = [one for one in ones if made[one.seed] is None]
-        trained = _train_together(experiment, p, missing) if missing else []
-        made |= {one.seed: one.written(record) for one, record in zip(missing, trained, strict=True)
-                 if not isinstance(record, MtlkitError)}  # fmt: skip
-    for one, record in zip(missing, trained, strict=True):
-        if isinstance(record, MtlkitError):
-            raise MtlkitError(f"seed {one.seed}: {record}")
-    return [made[seed] for seed in p.seeds]
+        with _enough_memory(p):
+            trained = _train_together(experiment, p, missing) if missing else []
+        for one, record in zip(missing, trained, strict=True):
+            made[one.seed] = record if isinstance(record, MtlkitError) else one.written(record)
+    return made
 
 
 def _seeded(experiment: str, p: Parameters, seed: int, problem: Problem) -> _Seed:
@@ -226,12 +262,21 @@ def _tasks(data: Dataset, p: Parameters) -> list[tasks.Task]:
 
 
 @contextmanager
+def _enough_memory(p: Parameters) -> Iterator[None]:
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error):
+            ways = ", ".join(way for name, way in LESS_MEMORY.items() if name in p)
+            raise MtlkitError(f"{p.device} has not enough memory for this run; less is needed with {ways}.") from error
+        raise
+
+
+@contextmanager
 def _alone(lock: Path) -> Iterator[None]:
     """Hold a lock that the system takes back when the process ends, however it ends."""
     try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with lock.open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with files.alone(lock):
             yield
     except OSError as error:
         raise MtlkitError(f"nothing can be written to {lock.parent} ({error.strerror}); choose another folder with the "

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mtlkit import claims, drawing, paths, records, studies
+from mtlkit import claims, drawing, files, paths, records, studies
 from mtlkit.errors import MtlkitError, one_of
 from mtlkit.selection import by_variant
 from mtlkit.studies import Study
@@ -63,7 +63,10 @@ def redraw(names: Sequence[str] = (), folder: Path = paths.FIGURES, say: Callabl
         page = claims_page(claims.statements(paths.PARAMS / "claims.yaml"), tables)
         sections = [_section(studies.load(name), mine, drawn[name], folder) for name, mine in found.items()]
         for path, text in ((folder / "claims" / "README.md", page), (folder / "README.md", _gallery(sections))):
-            path.write_text(text, encoding="utf-8")
+            try:
+                files.write(path, text)
+            except OSError as error:
+                raise MtlkitError(f"{path} cannot be written ({error.strerror}).") from None
             written.append(path)
             say(f"written: {path}")
     return written

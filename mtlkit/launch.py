@@ -1,12 +1,14 @@
 """Launches a notebook headless through Papermill; the command line and the workflow do nothing else."""
 
 import os
+import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mtlkit import paths
+from mtlkit import files, paths
 from mtlkit.errors import MtlkitError, suggestion
 from mtlkit.parameters import names_known
 
@@ -42,29 +44,40 @@ def execute(experiment: str, output: Path, parameters: Mapping[str, Any], *, sho
         raise MtlkitError(f"{output} is a folder; the executed notebook needs the name of a file.")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        partial = output.with_name(f".{output.stem}.{os.getpid()}.ipynb")
-        partial.touch()
+        with files.partial(output) as own, _sockets() as folder:
+            try:
+                papermill.execute_notebook(
+                    str(source), str(own), dict(parameters), progress_bar=False, log_output=False,
+                    stdout_file=sys.stdout if show and first else None,
+                    stderr_file=sys.stderr if show and first else None, kernel_manager_class=_kernel_manager(folder),
+                )  # fmt: skip
+            except PapermillExecutionError as error:
+                if first:
+                    os.replace(own, output)
+                raise MtlkitError(_sentence(error)) from None
+            except RuntimeError as error:  # nbclient's, of a kernel that was killed or did not start
+                raise MtlkitError(f"the kernel of {experiment} is gone ({error}); the same command goes on from the "
+                                  "last checkpoint.") from None  # fmt: skip
+            if first:
+                os.replace(own, output)
     except OSError as error:
-        raise MtlkitError(f"{output.parent} cannot be written to ({error.strerror}); choose another folder.") from None
-    # Sockets of its own in place of TCP ports: kernels that start side by side cannot take each other's.
-    sockets = tempfile.mkdtemp(prefix="mtlkit-")
+        raise MtlkitError(f"{output.parent} cannot be written to ({error.strerror or error}); choose another "
+                          "folder.") from None  # fmt: skip
+
+
+@contextmanager
+def _sockets() -> Iterator[str]:
+    """A folder for sockets in place of TCP ports: kernels that start side by side cannot take each other's. Those that
+    killed processes left are deleted."""
+    for left in Path(tempfile.gettempdir()).glob("mtlkit-kernel-*/lock"):
+        if files.abandoned(left):
+            shutil.rmtree(left.parent, ignore_errors=True)
+    folder = tempfile.mkdtemp(prefix="mtlkit-kernel-")
     try:
-        papermill.execute_notebook(
-            str(source), str(partial), dict(parameters), progress_bar=False, log_output=False,
-            stdout_file=sys.stdout if show and first else None, stderr_file=sys.stderr if show and first else None,
-            kernel_manager_class=_kernel_manager(sockets),
-        )  # fmt: skip
-        if first:
-            os.replace(partial, output)
-    except PapermillExecutionError as error:
-        if first:
-            os.replace(partial, output)
-        raise MtlkitError(_sentence(error)) from None
+        with files.alone(Path(folder, "lock")):
+            yield folder
     finally:
-        partial.unlink(missing_ok=True)
-        for socket in Path(sockets).iterdir():
-            socket.unlink(missing_ok=True)
-        os.rmdir(sockets)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _kernel_manager(folder: str) -> type:

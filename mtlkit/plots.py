@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mtlkit import statistics
+from mtlkit import files, statistics
 from mtlkit.errors import MtlkitError, one_of
 from mtlkit.metrics import HIGHER_IS_BETTER
 from mtlkit.selection import metrics_of, with_direction
@@ -160,7 +160,7 @@ def save(figure: "Figure", folder: str | Path, name: str) -> list[Path]:
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         for path in paths:
-            path.write_bytes(figure.encode(path.suffix[1:]))
+            files.write(path, figure.encode(path.suffix[1:]))
     except OSError as error:
         raise MtlkitError(f"cannot write the figure {name} into {folder}: {error.strerror}.") from error
     return paths

@@ -98,7 +98,9 @@ def read(path: Path) -> list[Published]:
     _mapping(f"{path}: methods", content["methods"])
     if not isinstance(content["tables"], list):
         raise MtlkitError(f"{path}: tables should be a list.")
-    for weighting in content["methods"].values():
+    for method, weighting in content["methods"].items():
+        if not isinstance(weighting, str):
+            raise MtlkitError(f"{path}: {method} is {weighting!r}, which should be the name of a weighting.")
         find(weighting)
     tables = [_table(f"{path}, table {number}", entry, content["methods"])
               for number, entry in enumerate(content["tables"], 1)]  # fmt: skip

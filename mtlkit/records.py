@@ -5,7 +5,6 @@ import hashlib
 import inspect
 import json
 import math
-import os
 import platform
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -13,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mtlkit import paths
+from mtlkit import files, paths
 from mtlkit.errors import MtlkitError
 from mtlkit.parameters import checked
 
@@ -149,9 +148,15 @@ def _same_as(code: str) -> frozenset[str]:
 @cache
 def equivalent() -> list[dict[str, Any]]:
     """The pairs, each with the commit of the older code and the arms that were compared."""
-    import yaml
+    if not EQUIVALENT.is_file():
+        return []
+    from mtlkit.studies import read_yaml
 
-    return yaml.safe_load(EQUIVALENT.read_text()) or [] if EQUIVALENT.is_file() else []
+    pairs = read_yaml(EQUIVALENT, list)
+    for number, pair in enumerate(pairs, 1):
+        if not _has(pair, {"old": str, "new": str}):
+            raise MtlkitError(f"{EQUIVALENT}, entry {number}: {pair!r} should have old and new, two hashes.")
+    return pairs
 
 
 def environment(device: str, threads: int) -> dict[str, Any]:
@@ -191,36 +196,54 @@ def write(record: Mapping[str, Any], path: Path) -> None:
     Raises:
         MtlkitError: The folder cannot be written to, or the record is larger than 20 KB.
     """
-    text = json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n"
+    text = json.dumps(record | {"checksum": _checksum(record)}, allow_nan=False, separators=(",", ":")) + "\n"
     if len(text) > MAXIMUM_BYTES:
         raise MtlkitError(f"the record {path.name} would have {len(text)} bytes; at most {MAXIMUM_BYTES} are allowed.")
-    partial = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text)
-        os.replace(partial, path)
+        files.write(path, text)
     except OSError as error:
         raise MtlkitError(f"the record cannot be written to {path.parent} ({error.strerror}); choose another folder "
                           "with the parameter `runs`.") from None  # fmt: skip
-    finally:
-        partial.unlink(missing_ok=True) if partial.parent.is_dir() else None
+
+
+def _checksum(record: Any) -> str:
+    """16 hex digits of what a record says: an edit by hand shows."""
+    return hashlib.sha256(json.dumps(record, separators=(",", ":")).encode()).hexdigest()[:16]
 
 
 def load(path: Path) -> dict[str, Any]:
     """One record.
 
     Raises:
-        MtlkitError: The file is no whole record of this schema.
+        MtlkitError: The file is no whole record of this schema, or says something else than when it was written (which
+            older records, without a checksum, do not tell).
     """
     try:
         record = json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        checksum = record.pop("checksum", None) if isinstance(record, dict) else None
+        as_written = checksum in (None, _checksum(record))
+    except (OSError, ValueError, RecursionError) as error:
         raise MtlkitError(f"{path} is not a record ({type(error).__name__}); delete it and run again.") from None
-    needed = {"schema", "id", "experiment", "study", "condition", "arm", "parameters", "seed", "data", "evaluations",
-              "weights", "cost", "environment", "code"}  # fmt: skip
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA or not needed <= record.keys():
+    if not _has(record, RECORD) or record["schema"] != SCHEMA:
         raise MtlkitError(f"{path} is not a record of schema {SCHEMA}; delete it and run again.")
+    if not as_written:
+        raise MtlkitError(f"{path} was changed after it was written (its checksum says so); delete it and run again.")
     return record
+
+
+RECORD: dict[str, Any] = {
+    "schema": int, "id": str, "experiment": str, "study": str | None, "condition": str, "arm": str, "seed": int,
+    "code": str, "parameters": {"weighting": str, "network": str}, "data": {"name": str, "variant": str},
+    "evaluations": list, "weights": dict, "cost": dict, "environment": dict,
+}  # fmt: skip
+"""What every record has."""
+
+
+def _has(value: Any, shape: Any) -> bool:
+    if not isinstance(shape, dict):
+        return isinstance(value, shape)
+    return isinstance(value, dict) and all(name in value and _has(value[name], of) for name, of in shape.items())
 
 
 def read(folder: Path | str) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Studies: which runs a comparison consists of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,12 @@ class Study:
     def tuned(self) -> dict[str, dict[str, Any]]:
         """Arm -> tuned parameters; empty before tuning."""
         path = paths.PARAMS / "tuned" / f"{self.tuning.get('as', self.name)}.yaml"
-        return read_yaml(path)["arms"] if path.is_file() else {}
+        if not path.is_file():
+            return {}
+        arms = _parts(path.name, "arms", read_yaml(path).get("arms"))
+        for name, arm in arms.items():
+            _kind(f"{path.name}: learning_rate of {name}", arm.get("learning_rate"), int | float)
+        return arms
 
 
 NOT_PARAMETERS = ("label", "conditions", "rates_as", "rate_factor", "more_rates", "chunk")
@@ -132,22 +137,84 @@ def load(name: str) -> Study:
     needed = {"experiment", "baseline", "scales", "conditions", "arms", "tuning"}
     wrong = (needed - content.keys()) | (content.keys() - needed - {"committed", "tables", "delta", "figures"})
     if wrong:
-        raise MtlkitError(f"{path.name} lacks or should not have: {', '.join(sorted(wrong))}.")
-    if "as" in content["arms"]:
+        raise MtlkitError(f"{path.name} lacks or should not have: {', '.join(sorted(map(str, wrong)))}.")
+    if isinstance(content["arms"], dict) and "as" in content["arms"]:
         check_names(f"{path.name}, arms", content["arms"], {"as": True})
         content["arms"] = load(content["arms"]["as"]).arms
-    study = Study(name, **content)
-    one_of(f"tables ({path.name})", study.tables, ("main_task", "every_task"))
-    for figure in study.figures:
-        one_of(f"a figure ({path.name})", figure, ("boxes",))
-    check_names(f"{path.name}, delta", study.delta, dict.fromkeys(("metrics", "condition", "single_task"), False))
-    for metric in study.delta.get("metrics", ()):
-        one_of(f"a metric of delta ({path.name})", metric, LABELS)
-    for arm in study.delta.get("single_task", {}).values():
-        one_of(f"an arm of delta ({path.name})", arm, study.arms)
-    if "condition" in study.delta:
-        one_of(f"the condition of delta ({path.name})", study.delta["condition"], study.conditions)
-    return study
+    _check(path.name, content)
+    return Study(name, **content)
+
+
+def _check(file: str, content: Mapping[str, Any]) -> None:
+    """Raise unless the parts of a study are what they should be, and name each other."""
+    arms, conditions = (_parts(file, part, content[part], label=True) for part in ("arms", "conditions"))
+    scales = _parts(file, "scales", content["scales"])
+    one_of(f"baseline ({file})", content["baseline"], arms)
+    _kind(f"{file}: experiment", content["experiment"], str)
+    for name, scale in scales.items():
+        seeds(scale.get("seeds", ""))
+        if _kind(f"{file}: chunk of {name}", scale.get("chunk", 1), int) < 1:
+            raise MtlkitError(f"{file}: chunk of {name} is {scale['chunk']}, which is not at least 1.")
+        _some(f"a condition of {name} ({file})", scale.get("conditions", []), conditions)
+    tuning = _kind(f"{file}: tuning", content["tuning"], dict)
+    own = "as" not in tuning
+    for name, arm in arms.items():
+        _some(f"a condition of {name} ({file})", arm.get("conditions", []), conditions)
+        if own:
+            one_of(f"rates_as of {name} ({file})", arm.get("rates_as", name), arms)
+        for number in (
+            arm.get("rate_factor", 1),
+            *_kind(f"{file}: more_rates of {name}", arm.get("more_rates", []), list),
+        ):
+            _kind(f"{file}: a rate of {name}", number, int | float)
+    check_names(
+        f"{file}, tuning",
+        tuning,
+        {"metric": False, "as": not own} | dict.fromkeys(("rates", "seeds", "conditions"), own),
+    )
+    if own:
+        seeds(tuning["seeds"])
+        _some(f"a condition of tuning ({file})", tuning["conditions"], conditions)
+        for rate in _kind(f"{file}: rates", tuning["rates"], list):
+            _kind(f"{file}: a rate of tuning", rate, int | float)
+    else:
+        _kind(f"{file}: as", tuning["as"], str)
+    one_of(f"the metric of tuning ({file})", tuning.get("metric", "loss"), LABELS)
+    one_of(f"tables ({file})", content.get("tables", "main_task"), ("main_task", "every_task"))
+    _kind(f"{file}: committed", content.get("committed", "desk"), str)
+    _some(f"a figure ({file})", content.get("figures", []), ("boxes",))
+    delta = content.get("delta", {})
+    check_names(f"{file}, delta", delta, dict.fromkeys(("metrics", "condition", "single_task"), False))
+    _some(f"a metric of delta ({file})", delta.get("metrics", []), LABELS)
+    single = _kind(f"{file}: single_task of delta", delta.get("single_task", {}), dict)
+    _some(f"an arm of delta ({file})", list(single.values()), arms)
+    if "condition" in delta:
+        one_of(f"the condition of delta ({file})", delta["condition"], conditions)
+
+
+def _parts(file: str, part: str, content: object, *, label: bool = False) -> dict[str, dict[str, Any]]:
+    """The arms, conditions or scales of a study: mappings by name, with a label."""
+    for name, one in _kind(f"{file}: {part}", content, dict).items():
+        _kind(f"{file}: a name in {part}", name, str)
+        _kind(f"{file}: {name}", one, dict)
+        if label:
+            _kind(f"{file}: label of {name}", one.get("label"), str)
+    if not content:
+        raise MtlkitError(f"{file} has no {part}.")
+    return content
+
+
+def _some(name: str, values: object, choices: Iterable[str]) -> None:
+    for value in _kind(f"what should list {name}", values, list):
+        one_of(name, value, choices)
+
+
+def _kind(where: str, value: Any, kind: type) -> Any:
+    """`value`, if it is of this kind."""
+    if not isinstance(value, kind) or isinstance(value, bool):
+        wanted = {dict: "a mapping", list: "a list", str: "a text", int: "a whole number"}.get(kind, "a number")
+        raise MtlkitError(f"{where} is {value!r}, which should be {wanted}.")
+    return value
 
 
 def names() -> list[str]:
@@ -155,16 +222,17 @@ def names() -> list[str]:
     return sorted(path.stem for path in (paths.PARAMS / "studies").glob("*.yaml"))
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping.
+def read_yaml(path: Path, kind: type = dict) -> Any:
+    """A YAML file that holds a mapping, or, as `kind`, a list.
 
     Raises:
         MtlkitError: It is missing or holds something else.
     """
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise MtlkitError(f"{path} cannot be read as YAML ({type(error).__name__}).") from None
-    if not isinstance(content, dict):
-        raise MtlkitError(f"{path} does not hold `name: value` lines.")
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:  # a date may be none, say
+        said = f": {' '.join(str(error).split())}" if isinstance(error, yaml.YAMLError) else ""
+        raise MtlkitError(f"{path} cannot be read as YAML ({type(error).__name__}{said}).") from None
+    if not isinstance(content, kind):
+        raise MtlkitError(f"{path} does not hold {'`name: value` lines' if kind is dict else 'a list'}.")
     return content

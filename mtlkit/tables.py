@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mtlkit import files
 from mtlkit.errors import MtlkitError
 
 
@@ -100,7 +101,7 @@ def write_table(
         folder.mkdir(parents=True, exist_ok=True)
         for suffix, text in (("md", markdown(table)), ("tex", latex(table, label or name)), ("csv", csv(table))):
             written.append(folder / f"{name}.{suffix}")
-            written[-1].write_bytes(text.encode())
+            files.write(written[-1], text)
     except OSError as error:
         raise MtlkitError(f"cannot write the table {name} into {folder}: {error.strerror}.") from error
     return written

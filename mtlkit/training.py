@@ -3,6 +3,7 @@
 import math
 import os
 import time
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -324,18 +325,32 @@ class Run:
         }  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-        torch.save(state, partial)
-        os.replace(partial, path)
+        try:
+            torch.save(state, partial)
+            os.replace(partial, path)
+        except (OSError, RuntimeError) as error:  # PyTorch's writer has no OSError
+            partial.unlink(missing_ok=True)
+            said = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+            raise MtlkitError(f"the checkpoint cannot be written to {path.parent} ({said}); is the disk full? The same "
+                              "command goes on from the one before.") from error  # fmt: skip
 
     def _load(self, path: Path, identity: str) -> None:
+        """Take up the state of a checkpoint, or, where it is of another run, say so."""
         try:
+            with zipfile.ZipFile(path) as archive:  # `torch.load` compares no checksums
+                if damaged := archive.testzip():
+                    raise ValueError(damaged)
             state = torch.load(path, map_location=self.device, weights_only=True)
-            same = state["identity"] == identity and len(state["random"]) == self.together.count
-        except Exception as error:  # whatever the reader stumbles over, the file is no checkpoint of ours
-            raise MtlkitError(f"the checkpoint {path} cannot be read ({type(error).__name__}); delete it.") from None
-        if not same:
-            print(f"the checkpoint {path.name} is of other parameters, code or processes; starting from the beginning")
-            return
+            if state["identity"] != identity or len(state["random"]) != self.together.count:
+                print(f"the checkpoint {path.name} is of other parameters, code or processes; starting from the "
+                      "beginning")  # fmt: skip
+                return
+            self._restore(state)
+        except Exception as error:  # whatever the reader stumbles over, or the state does not fit
+            raise MtlkitError(f"the checkpoint {path} cannot be read ({type(error).__name__}); delete it.") from error
+        print(f"resumed after epoch {self.epoch} of {self.settings.epochs}")
+
+    def _restore(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.rule.load_state_dict(state["rule"])
@@ -349,4 +364,3 @@ class Run:
         if random["cuda"] is not None:
             torch.cuda.set_rng_state(random["cuda"].cpu(), self.device)
         self.epoch, self.history = state["epoch"], state["history"]
-        print(f"resumed after epoch {self.epoch} of {self.settings.epochs}")

@@ -1,14 +1,13 @@
 """Learning rates, tuned on the tuning set by the same grid for every arm."""
 
 import math
-import os
 import statistics
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from mtlkit import paths, records
+from mtlkit import files, paths, records
 from mtlkit.errors import MtlkitError
 from mtlkit.metrics import HIGHER_IS_BETTER
 from mtlkit.parameters import seeds
@@ -41,10 +40,11 @@ def choose(study: Study, folder: Path) -> Path:
         arms[arm] = {"learning_rate": best, "scores": shown}
     head = {name: study.tuning[name] for name in ("metric", "seeds", "conditions")}
     path = paths.PARAMS / "tuned" / f"{study.name}.yaml"
-    path.parent.mkdir(exist_ok=True)
-    partial = path.with_suffix(".part")
-    partial.write_text("# Written by `make tune`.\n" + yaml.safe_dump(head | {"arms": arms}, sort_keys=False))
-    os.replace(partial, path)
+    try:
+        path.parent.mkdir(exist_ok=True)
+        files.write(path, "# Written by `make tune`.\n" + yaml.safe_dump(head | {"arms": arms}, sort_keys=False))
+    except OSError as error:
+        raise MtlkitError(f"the tuned rates cannot be written to {path} ({error.strerror}).") from None
     if edges:
         print(f"tuned rates at an end of what was tried, to be extended by `more_rates`: {', '.join(edges)}")
     return path

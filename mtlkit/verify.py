@@ -24,7 +24,7 @@ from typing import Any
 
 import yaml
 
-from mtlkit import paths, records
+from mtlkit import files, paths, records
 from mtlkit.errors import MtlkitError
 
 SHORT = {"epochs": 2, "evaluations": 1, "fresh": True}
@@ -113,11 +113,11 @@ def against(commit: str, jobs: int = 2) -> Path:
         agreed[old["code"], new["code"]].append(name)
     new = [{"old": old, "new": new, "commit": commit, "checked": f"{datetime.now(UTC):%Y-%m-%d}", "arms": names}
            for (old, new), names in sorted(agreed.items())]  # fmt: skip
-    partial = records.EQUIVALENT.with_suffix(".part")
-    partial.write_text(
-        "# Written by `python -m mtlkit verify`.\n" + yaml.safe_dump(records.equivalent() + new, sort_keys=False)
-    )
-    os.replace(partial, records.EQUIVALENT)
+    text = yaml.safe_dump(records.equivalent() + new, sort_keys=False)
+    try:
+        files.write(records.EQUIVALENT, f"# Written by `python -m mtlkit verify`.\n{text}")
+    except OSError as error:
+        raise MtlkitError(f"{records.EQUIVALENT} cannot be written ({error.strerror}).") from None
     return records.EQUIVALENT
 
 

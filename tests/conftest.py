@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.faults.table import pytest_collection_modifyitems, pytest_terminal_summary, tried
+
+__all__ = ["pytest_collection_modifyitems", "pytest_terminal_summary", "tried"]
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # Kernels and commands that tests start read this before they load torch.

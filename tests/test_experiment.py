@@ -206,6 +206,7 @@ run(folder)
 
 
 @pytest.mark.slow
+@pytest.mark.faults("kill -9 in a step, while a checkpoint and while a record is written")
 @pytest.mark.parametrize(("where", "number"), [("step", 20), ("save", 3), ("save", 5)])
 def test_kill_9(where: str, number: int, tmp_path: Path) -> None:
     """In the middle of a step, while a checkpoint is written, and while the record is."""
@@ -219,6 +220,7 @@ def test_kill_9(where: str, number: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.faults("two processes that want the same record")
 def test_two_processes_train_once(tmp_path: Path) -> None:
     script = "import sys; from pathlib import Path; from tests.test_experiment import run; run(Path(sys.argv[1]))"
     command = [sys.executable, "-c", script, str(tmp_path)]

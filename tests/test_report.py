@@ -356,7 +356,7 @@ def test_files_without_claims_are_refused(tmp_path, text):
     (tmp_path / "claims.yaml").write_text(text)
     with pytest.raises(MtlkitError, match="claims"):
         claims.load(tmp_path / "claims.yaml")
-    with pytest.raises(MtlkitError, match="cannot read"):
+    with pytest.raises(MtlkitError, match="cannot be read"):
         claims.load(tmp_path / "missing.yaml")
 
 

@@ -100,6 +100,7 @@ def load(
 def prepare(data_root: str = "") -> Path:
     """Download MNIST through torchvision, which checks it; returns its folder.
 
+    Unpacked files that are not whole, because unpacking was interrupted, are unpacked again: torchvision would not.
     Raises `MtlkitError` where the download or the writing fails.
     """
     from torchvision.datasets import MNIST
@@ -107,9 +108,13 @@ def prepare(data_root: str = "") -> Path:
     root = paths.data_root(data_root)
     try:
         root.mkdir(parents=True, exist_ok=True)
+        for path, shape in _files(root):
+            if path.is_file() and not _is_whole(path, shape):
+                path.unlink()
         MNIST(str(root), download=True)
     except (OSError, RuntimeError, HTTPException) as error:
-        raise MtlkitError(f"MNIST could not be downloaded to {root}: {error}.") from error
+        said = " ".join(str(error).split())
+        raise MtlkitError(f"MNIST could not be downloaded to {root}: {said}.") from error
     return root / "MNIST"
 
 
@@ -158,22 +163,41 @@ def _read(root: Path) -> tuple[Tensor, Tensor] | None:
     """All 70,000 digits, the test images last; None where they are not."""
     if not (root / "MNIST" / "raw").is_dir():
         return None
-    images, classes = ([_array(root / "MNIST" / "raw" / f"{part}-{kind}", shape) for part in ("train", "t10k")]
-                       for kind, shape in (("images-idx3-ubyte", (SIDE, SIDE)), ("labels-idx1-ubyte", ())))  # fmt: skip
-    return torch.cat(images).float() / 255, torch.cat(classes).long()
+    arrays = [_array(path, shape) for path, shape in _files(root)]
+    images, classes = torch.cat(arrays[:2]), torch.cat(arrays[2:])
+    if list(map(len, arrays[:2])) != list(map(len, arrays[2:])) or classes.max() > 9:
+        raise MtlkitError(f"the files in {root / 'MNIST' / 'raw'} do not hold a digit 0 to 9 for every image; delete "
+                          f"them and run `{PREPARE}`.")  # fmt: skip
+    if len(images) < sum(SIZES.values()):
+        raise MtlkitError(f"{root / 'MNIST' / 'raw'} has {len(images)} images; expected are MNIST's 70000.")
+    return images.float() / 255, classes.long()
+
+
+def _files(root: Path) -> list[tuple[Path, tuple[int, ...]]]:
+    """MNIST's four unpacked files and the shape of one of their items: images, then labels."""
+    return [(root / "MNIST" / "raw" / f"{part}-{kind}", shape)
+            for kind, shape in (("images-idx3-ubyte", (SIDE, SIDE)), ("labels-idx1-ubyte", ()))
+            for part in ("train", "t10k")]  # fmt: skip
+
+
+def _is_whole(path: Path, shape: tuple[int, ...]) -> bool:
+    try:
+        return len(_array(path, shape)) > 0
+    except MtlkitError:
+        return False
 
 
 def _array(path: Path, shape: tuple[int, ...]) -> Tensor:
     """An IDX file of bytes, as downloaded (.gz) or unpacked, (N, *shape)."""
-    packed = path.with_name(f"{path.name}.gz")
+    there = path if path.is_file() else path.with_name(f"{path.name}.gz")
     try:
-        content = path.read_bytes() if path.is_file() else gzip.decompress(packed.read_bytes())
+        content = there.read_bytes() if there == path else gzip.decompress(there.read_bytes())
         sizes = np.frombuffer(content, ">i4", count=2 + len(shape))[1:].tolist()
         array = np.frombuffer(content, np.uint8, offset=4 * (2 + len(shape))).reshape(sizes)
         if array.shape[1:] != shape:
             raise ValueError(array.shape)
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise MtlkitError(f"{packed} cannot be read as MNIST ({type(error).__name__}); delete it and run "
+        raise MtlkitError(f"{there} cannot be read as MNIST ({type(error).__name__}); delete it and run "
                           f"`{PREPARE}`.") from None  # fmt: skip
     return torch.from_numpy(array.copy())
 

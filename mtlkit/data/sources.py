@@ -45,7 +45,7 @@ class Field:
     def check(self, array: np.ndarray, size: Size, where: object) -> None:
         """Raise `MtlkitError`, which names ``where``, unless this is a map of an image of ``size``."""
         expected = (*size, self.channels) if self.channels else size
-        if array.shape != expected:
+        if array.shape != expected or not array.size:
             raise MtlkitError(f"{where} has the shape {array.shape}; expected is {expected}, by the size of its image.")
         if self.classes:
             wrong = array[(array != self.ignore) & ~np.isin(array, np.arange(self.classes))]
@@ -117,11 +117,15 @@ def read(path: Path) -> np.ndarray:
     """An array from ``.npy`` or an image file: grey or palette (H, W), colour (H, W, 3)."""
     try:
         if path.suffix == ".npy":
-            return np.load(path, allow_pickle=False)
-        from PIL import Image
+            array = np.load(path, allow_pickle=False)
+        else:
+            from PIL import Image
 
-        with Image.open(path) as image:
-            return np.asarray(image)
+            with Image.open(path) as image:
+                array = np.asarray(image)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"{array.dtype} is no number")
+        return array
     except Exception as error:  # both raise nearly anything for a file of another kind
         raise MtlkitError(f"{path} cannot be read ({type(error).__name__}); it is damaged or not what its name "
                           "says.") from error  # fmt: skip

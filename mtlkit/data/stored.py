@@ -180,8 +180,12 @@ def open_prepared(folder: Path) -> Maps:
             warnings.simplefilter("ignore")
             of = {split: {name: torch.from_numpy(np.load(folder / split / f"{name}.npy", mmap_mode="r"))
                           for name in meta["fields"]} for split in meta["sizes"]}  # fmt: skip
-        return Maps(meta["variant"], meta["checksum"], of)
-    except (OSError, ValueError, KeyError, EOFError) as error:
+        there = {path.relative_to(folder).as_posix() for path in folder.glob("*/*.npy")}
+        counts = {f"{split}/{name}.npy": len(maps) for split, fields in of.items() for name, maps in fields.items()}
+        if there != counts.keys() or any(counts[name] != meta["sizes"][name.partition("/")[0]] for name in counts):
+            raise ValueError("meta.json is of other arrays")
+        return Maps(str(meta["variant"]), str(meta["checksum"]), of)
+    except Exception as error:  # meta.json and the heads of arrays can hold anything
         raise MtlkitError(f"{folder} is damaged ({error}): delete it, and it is prepared again.") from error
 
 

@@ -33,6 +33,7 @@ def refusal(folder: Path) -> str:
     return message
 
 
+@pytest.mark.faults("data archive cut off")
 @pytest.mark.parametrize("left", [0, 1, 4, 100, 0.5, 0.99])
 def test_a_truncated_archive(tmp_path, left):
     path = write(tmp_path)
@@ -197,6 +198,7 @@ def test_prepare_downloads_what_is_missing(batches, server, monkeypatch):
     assert real(fresh).checksum == real(batches).checksum
 
 
+@pytest.mark.faults("disk full while a data set is prepared")
 def test_prepare_leaves_no_half_archive(batches, monkeypatch):
     def fill_the_disk(file, **_arrays):
         file.write(b"half")

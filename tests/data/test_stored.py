@@ -151,6 +151,7 @@ def test_a_set_is_not_half_there_after_an_exception(source, tmp_path, error):
     assert len(whole.of["test"]["image"]) == 3
 
 
+@pytest.mark.faults("kill -9 while a data set is prepared")
 def test_what_a_killed_process_left_is_replaced(source, tmp_path):
     name = f"made-up-6x8-{source.fingerprint()}"
     (tmp_path / f".{name}.part" / "train").mkdir(parents=True)
@@ -186,6 +187,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(source, tmp_path):
         stored.prepare(source, SIZE, tmp_path / "file")
 
 
+@pytest.mark.faults("read-only data folder")
 def test_a_read_only_data_root_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "ROOT", tmp_path / "repository")
     (tmp_path / "root").mkdir()
@@ -195,6 +197,7 @@ def test_a_read_only_data_root_is_left_alone(tmp_path, monkeypatch):
     assert benchmark.folder_of(tmp_path / "root") == benchmark.folder_of(tmp_path / "nowhere") == elsewhere
 
 
+@pytest.mark.faults("damaged prepared data set")
 @pytest.mark.parametrize("harm", ["cut", "remove", "no meta", "no json"])
 def test_a_damaged_set_is_one_sentence(source, tmp_path, harm):
     folder = stored.prepare(source, SIZE, tmp_path)
