@@ -9,7 +9,13 @@ SCALE = config.get("scale", "quick")
 CHOSEN = [studies.load(name) for name in str(config.get("studies") or ",".join(studies.names())).split(",")]
 STUDIES = {study.name: study for study in CHOSEN if SCALE in study.scales}
 RUNS = paths.runs() / SCALE
+MINUTES = {"quick": 60}.get(SCALE, 24 * 60)
 MTLKIT = "OMP_NUM_THREADS=1 python -m mtlkit"
+
+
+def memory(wildcards, attempt):
+    """MB of a training with what starts it; a job that was killed for want of it comes back with more."""
+    return 1500 * attempt
 
 
 wildcard_constraints:
@@ -17,10 +23,11 @@ wildcard_constraints:
     condition="[A-Za-z0-9_.]+",
     arm="[a-z0-9_]+",
     rate="[0-9.]+",
-    seeds="[0-9,]+",
+    seeds="[0-9_]+",
 
 
-localrules: all, tune
+# On a cluster, trainings alone are jobs: what else there is takes seconds, and no GPU.
+localrules: all, tune, draw, choose
 
 
 rule all:
@@ -36,7 +43,8 @@ rule tune:
 rule draw:
     input:
         lambda w: [
-            RUNS / "notebooks" / w.study / c / f"{a}-seeds{s}.ipynb" for s, c, a in STUDIES[w.study].executions(SCALE)
+            RUNS / "notebooks" / w.study / c / f"{a}-seeds{s.replace(',', '_')}.ipynb"
+            for s, c, a in STUDIES[w.study].executions(SCALE)
         ],
     output:
         touch(RUNS / "figures" / "{study}" / "done"),
@@ -44,16 +52,19 @@ rule draw:
         MTLKIT + " draw {wildcards.study} --scale " + SCALE
 
 
+# Seeds are `0_1` in names of files: Snakemake cannot hand a wildcard with a comma on to a job on another machine.
 rule cell:
     output:
         RUNS / "notebooks" / "{study}" / "{condition}" / "{arm}-seeds{seeds}.ipynb",
     params:
+        seeds=lambda w: w.seeds.replace("_", ","),
         given=lambda w: str(STUDIES[w.study].parameters(SCALE, w.condition, w.arm)),
     resources:
-        mem_mb=1000,
+        mem_mb=memory,
+        runtime=MINUTES,
     shell:
         MTLKIT + " cell {wildcards.study} {wildcards.condition} {wildcards.arm} --scale " + SCALE
-        + " --seeds {wildcards.seeds} -o {output}"
+        + " --seeds {params.seeds} -o {output}"
 
 
 rule choose:
@@ -76,7 +87,8 @@ rule try_rate:
     params:
         given=lambda w: str(STUDIES[w.study].parameters(SCALE, w.condition, w.arm, float(w.rate))),
     resources:
-        mem_mb=1000,
+        mem_mb=memory,
+        runtime=MINUTES,
     shell:
         MTLKIT + " cell {wildcards.study} {wildcards.condition} {wildcards.arm} --scale " + SCALE
         + " --rate {wildcards.rate} -o {output}"

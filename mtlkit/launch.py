@@ -46,14 +46,13 @@ def execute(experiment: str, output: Path, parameters: Mapping[str, Any], *, sho
         partial.touch()
     except OSError as error:
         raise MtlkitError(f"{output.parent} cannot be written to ({error.strerror}); choose another folder.") from None
-    # Sockets of its own in place of TCP ports: kernels that start side by side cannot take each other's.
-    sockets = tempfile.mkdtemp(prefix="mtlkit-")
     try:
-        papermill.execute_notebook(
-            str(source), str(partial), dict(parameters), progress_bar=False, log_output=False,
-            stdout_file=sys.stdout if show and first else None, stderr_file=sys.stderr if show and first else None,
-            kernel_manager_class=_kernel_manager(sockets),
-        )  # fmt: skip
+        with tempfile.TemporaryDirectory(prefix="mtlkit-", dir=_near(), ignore_cleanup_errors=True) as folder:
+            papermill.execute_notebook(
+                str(source), str(partial), dict(parameters), progress_bar=False, log_output=False,
+                stdout_file=sys.stdout if show and first else None, stderr_file=sys.stderr if show and first else None,
+                kernel_manager_class=_kernel_manager(folder), start_timeout=START_TIMEOUT,
+            )  # fmt: skip
         if first:
             os.replace(partial, output)
     except PapermillExecutionError as error:
@@ -62,18 +61,31 @@ def execute(experiment: str, output: Path, parameters: Mapping[str, Any], *, sho
         raise MtlkitError(_sentence(error)) from None
     finally:
         partial.unlink(missing_ok=True)
-        for socket in Path(sockets).iterdir():
-            socket.unlink(missing_ok=True)
-        os.rmdir(sockets)
+
+
+START_TIMEOUT = 900
+"""Seconds that a kernel may take to start; with dozens that start on few cores, the usual minute is too short."""
+
+LONGEST = 75
+"""Bytes of the path of the folder for temporary files. The path of a socket may have 107 on Linux and 103 on macOS, and
+ends in `/mtlkit-xxxxxxxx/kernel-n`."""
+
+
+def _near() -> str:
+    """The folder that temporary files go to, or a short one where a socket's path would be too long."""
+    folder = tempfile.gettempdir()
+    return folder if len(os.fsencode(folder)) <= LONGEST else "/tmp"
 
 
 def _kernel_manager(folder: str) -> type:
+    """Kernels on sockets of their own, not on TCP ports: those that start side by side cannot take each other's."""
     from jupyter_client.manager import AsyncKernelManager
 
     class OwnSockets(AsyncKernelManager):
         def __init__(self, **options: Any) -> None:
             super().__init__(**options)
             self.transport, self.ip = "ipc", os.path.join(folder, "kernel")
+            self.connection_file = os.path.join(folder, "kernel.json")
 
     return OwnSockets
 
