@@ -68,11 +68,14 @@ JobAcctGatherParams=OverMemoryKill
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 ReturnToService=2
+MinJobAge=86400
 KillWait=5
 END
 }
 
 stop() {
+	"$folder/bin/scancel" --user "$(id -un)" 2>/dev/null || true
+	while [ "$("$folder/bin/squeue" --noheader 2>/dev/null)" ]; do sleep 0.5; done
 	for name in slurmd slurmctld munged; do
 		pid=$(cat "$folder/run/$name.pid" 2>/dev/null) || continue
 		kill "$pid" 2>/dev/null || continue
