@@ -1,5 +1,6 @@
 # Short doors to what lies below; every one of them first builds .venv from environment.yml, once.
-# A Python other than `python3` builds it with, say, `make BASE_PYTHON=python3.12`; ARGS is handed on to papermill, pytest or the benchmark.
+# A Python other than `python3` builds it with, say, `make BASE_PYTHON=python3.12`; ARGS is handed on to papermill, pytest, the
+# benchmark or Snakemake.
 
 BASE_PYTHON ?= python3
 PYTHON      := .venv/bin/python
@@ -7,6 +8,7 @@ INSTALLED   := .venv/.installed
 SCALE       ?= quick
 STUDIES     ?=
 JOBS        ?= 2
+PROFILE     ?=
 ARGS        ?=
 KILLS       ?= 50
 
@@ -18,17 +20,19 @@ LOCK := import fcntl, os, sys; fd = os.open(".snakemake/make.lock", os.O_CREAT |
 	fcntl.flock(fd, fcntl.LOCK_EX); os.execv(sys.argv[1], sys.argv[1:])
 comma := ,
 space := $() $()
+# JOBS runs on this machine, or those of a profile on a cluster.
+WHERE = $(if $(PROFILE),--workflow-profile profiles/$(PROFILE),--cores $(JOBS))
 # Only what is missing, incomplete or made with other parameters runs; one failed run does not stop the others.
-SNAKEMAKE = mkdir -p .snakemake && $(PYTHON) -c '$(LOCK)' $(PYTHON) -m snakemake --snakefile Snakefile --cores $(JOBS) \
+SNAKEMAKE = mkdir -p .snakemake && $(PYTHON) -c '$(LOCK)' $(PYTHON) -m snakemake --snakefile Snakefile $(WHERE) \
 	--nolock --rerun-incomplete --rerun-triggers mtime params input --keep-going \
-	--config scale=$(SCALE) $(if $(strip $(STUDIES)),studies=$(subst $(space),$(comma),$(strip $(STUDIES))))
+	--config scale=$(SCALE) $(if $(strip $(STUDIES)),studies=$(subst $(space),$(comma),$(strip $(STUDIES)))) $(ARGS)
 
 # Rules of the Snakefile and cells of notebooks find the commands of .venv.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-slow faults figures reproduce tune lab bench pins
+.PHONY: help run test test-slow faults figures reproduce tune lab bench slurm pins
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -51,7 +55,7 @@ faults: $(INSTALLED) ## kills, full disks, damaged files, fuzzed readers: what w
 figures: $(INSTALLED) ## redraw every figure and table from the committed records
 	$(PYTHON) -m mtlkit figures
 
-reproduce: $(INSTALLED) ## run what is missing and draw: SCALE=quick STUDIES="a b" JOBS=2
+reproduce: $(INSTALLED) ## run what is missing and draw: SCALE=quick STUDIES="a b" JOBS=2 or PROFILE=slurm
 	$(SNAKEMAKE)
 
 tune: $(INSTALLED) ## tune learning rates into params/tuned: SCALE, STUDIES, JOBS as above
@@ -62,6 +66,9 @@ lab: $(INSTALLED) ## open the notebooks in JupyterLab
 
 bench: $(INSTALLED) ## time one step of every method against a plain step
 	$(PYTHON) -m mtlkit bench $(ARGS)
+
+slurm: $(INSTALLED) ## the tests that need a Slurm of one machine, which they start: STUDIES
+	STUDIES="$(STUDIES)" $(PYTHON) -m pytest tests/slurm -m slurm $(ARGS)
 
 pins: ## print the pinned requirements
 	@$(PINS)

@@ -18,7 +18,13 @@ for path in RUNS.rglob("*"):
     with suppress(OSError):  # of another process, which has moved it meanwhile
         if path.stat().st_mtime > NOW:  # the clock was set back: Snakemake would refuse what is made now as older
             os.utime(path, (NOW, NOW))
+MINUTES = {"quick": 60}.get(SCALE, 24 * 60)
 MTLKIT = "OMP_NUM_THREADS=1 python -m mtlkit"
+
+
+def memory(wildcards, attempt):
+    """MB of a training with what starts it; a job that was killed for want of it comes back with more."""
+    return 1500 * attempt
 
 
 wildcard_constraints:
@@ -26,10 +32,11 @@ wildcard_constraints:
     condition="[A-Za-z0-9_.]+",
     arm="[a-z0-9_]+",
     rate="[0-9.]+",
-    seeds="[0-9,]+",
+    seeds="[0-9_]+",
 
 
-localrules: all, tune
+# On a cluster, trainings alone are jobs: what else there is takes seconds, and no GPU.
+localrules: all, tune, draw, choose
 
 
 rule all:
@@ -45,7 +52,8 @@ rule tune:
 rule draw:
     input:
         lambda w: [
-            RUNS / "notebooks" / w.study / c / f"{a}-seeds{s}.ipynb" for s, c, a in STUDIES[w.study].executions(SCALE)
+            RUNS / "notebooks" / w.study / c / f"{a}-seeds{s.replace(',', '_')}.ipynb"
+            for s, c, a in STUDIES[w.study].executions(SCALE)
         ],
     output:
         touch(RUNS / "figures" / "{study}" / "done"),
@@ -53,16 +61,19 @@ rule draw:
         MTLKIT + " draw {wildcards.study} --scale " + SCALE
 
 
+# Seeds are `0_1` in names of files: Snakemake cannot hand a wildcard with a comma on to a job on another machine.
 rule cell:
     output:
         RUNS / "notebooks" / "{study}" / "{condition}" / "{arm}-seeds{seeds}.ipynb",
     params:
+        seeds=lambda w: w.seeds.replace("_", ","),
         given=lambda w: str(STUDIES[w.study].parameters(SCALE, w.condition, w.arm)),
     resources:
-        mem_mb=1000,
+        mem_mb=memory,
+        runtime=MINUTES,
     shell:
         MTLKIT + " cell {wildcards.study} {wildcards.condition} {wildcards.arm} --scale " + SCALE
-        + " --seeds {wildcards.seeds} -o {output}"
+        + " --seeds {params.seeds} -o {output}"
 
 
 rule choose:
@@ -85,7 +96,8 @@ rule try_rate:
     params:
         given=lambda w: str(STUDIES[w.study].parameters(SCALE, w.condition, w.arm, float(w.rate))),
     resources:
-        mem_mb=1000,
+        mem_mb=memory,
+        runtime=MINUTES,
     shell:
         MTLKIT + " cell {wildcards.study} {wildcards.condition} {wildcards.arm} --scale " + SCALE
         + " --rate {wildcards.rate} -o {output}"

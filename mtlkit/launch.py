@@ -50,6 +50,7 @@ def execute(experiment: str, output: Path, parameters: Mapping[str, Any], *, sho
                     str(source), str(own), dict(parameters), progress_bar=False, log_output=False,
                     stdout_file=sys.stdout if show and first else None,
                     stderr_file=sys.stderr if show and first else None, kernel_manager_class=_kernel_manager(folder),
+                    start_timeout=START_TIMEOUT,
                 )  # fmt: skip
             except PapermillExecutionError as error:
                 if first:
@@ -69,10 +70,10 @@ def execute(experiment: str, output: Path, parameters: Mapping[str, Any], *, sho
 def _sockets() -> Iterator[str]:
     """A folder for sockets in place of TCP ports: kernels that start side by side cannot take each other's. Those that
     killed processes left are deleted."""
-    for left in Path(tempfile.gettempdir()).glob("mtlkit-kernel-*/lock"):
+    for left in Path(_near()).glob("mtlkit-*/lock"):
         if files.abandoned(left):
             shutil.rmtree(left.parent, ignore_errors=True)
-    folder = tempfile.mkdtemp(prefix="mtlkit-kernel-")
+    folder = tempfile.mkdtemp(prefix="mtlkit-", dir=_near())
     try:
         with files.alone(Path(folder, "lock")):
             yield folder
@@ -80,13 +81,29 @@ def _sockets() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+START_TIMEOUT = 900
+"""Seconds that a kernel may take to start; with dozens that start on few cores, the usual minute is too short."""
+
+LONGEST = 75
+"""Bytes of the path of the folder for temporary files. The path of a socket may have 107 on Linux and 103 on macOS, and
+ends in `/mtlkit-xxxxxxxx/kernel-n`."""
+
+
+def _near() -> str:
+    """The folder that temporary files go to, or a short one where a socket's path would be too long."""
+    folder = tempfile.gettempdir()
+    return folder if len(os.fsencode(folder)) <= LONGEST else "/tmp"
+
+
 def _kernel_manager(folder: str) -> type:
+    """Kernels on sockets of their own, not on TCP ports: those that start side by side cannot take each other's."""
     from jupyter_client.manager import AsyncKernelManager
 
     class OwnSockets(AsyncKernelManager):
         def __init__(self, **options: Any) -> None:
             super().__init__(**options)
             self.transport, self.ip = "ipc", os.path.join(folder, "kernel")
+            self.connection_file = os.path.join(folder, "kernel.json")
 
     return OwnSockets
 
