@@ -137,16 +137,18 @@ def _methods(options: argparse.Namespace) -> None:
 
 
 def _data(options: argparse.Namespace) -> None:
-    from mtlkit.data import celeba, cifar10, cityscapes, multi_mnist, nyuv2, office, pascal_context, xtreme
+    from mtlkit import overview
 
-    sets = {"cifar10": cifar10, "mnist": multi_mnist, "nyuv2": nyuv2, "cityscapes": cityscapes,
-            "pascal_context": pascal_context, "celeba": celeba, **office.COLLECTIONS, "xtreme": xtreme}  # fmt: skip
     if options.action == "prepare":
-        one_of("the data set", options.name, sets)
-        print(sets[options.name].prepare(options.data_root))
+        one_of("the data set", options.name, overview.DATA_SETS)
+        reader = overview.data_set(options.name)
+        if not hasattr(reader, "prepare"):
+            raise MtlkitError(f"{options.name} needs no preparation: {reader.status(options.data_root)['how_to_prepare']}.")
+        print(reader.prepare(options.data_root))
         return
-    for module in sets.values():
-        print("\n".join(f"{key}: {value}" for key, value in module.status(options.data_root).items()), end="\n\n")
+    for name in [options.name] if options.name else overview.DATA_SETS:
+        state = overview.data_set(name).status(options.data_root)
+        print("\n".join(f"{key}: {value}" for key, value in state.items()), end="\n\n")
 
 
 def _records(options: argparse.Namespace) -> None:
