@@ -7,6 +7,7 @@ INSTALLED   := .venv/.installed
 SCALE       ?= quick
 STUDIES     ?=
 JOBS        ?= 2
+PICTURES    ?= runs/pictures
 ARGS        ?=
 
 # The pip section of environment.yml as a requirements list, without a YAML parser: nothing is installed yet.
@@ -27,7 +28,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-slow figures reproduce tune lab bench pins
+.PHONY: help run test test-slow browser figures reproduce tune lab docs bench pins
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -44,6 +45,9 @@ test: $(INSTALLED) ## unit, property and oracle tests, and the notebooks under n
 test-slow: $(INSTALLED) ## the tests that are marked slow
 	$(PYTHON) -m pytest -n $(JOBS) -m slow $(ARGS)
 
+browser: $(INSTALLED) ## run every notebook in JupyterLab, in Chromium; pictures go to PICTURES
+	MTLKIT_PICTURES="$(PICTURES)" $(PYTHON) -m pytest -m browser tests/browser $(ARGS)
+
 figures: $(INSTALLED) ## redraw every figure and table from the committed records
 	$(PYTHON) -m mtlkit figures
 
@@ -53,8 +57,12 @@ reproduce: $(INSTALLED) ## run what is missing and draw: SCALE=quick STUDIES="a 
 tune: $(INSTALLED) ## tune learning rates into params/tuned: SCALE, STUDIES, JOBS as above
 	$(SNAKEMAKE) -- tune
 
-lab: $(INSTALLED) ## open the notebooks in JupyterLab
-	$(PYTHON) -m jupyter lab notebooks
+lab: $(INSTALLED) ## open JupyterLab with the start page of the notebooks
+	$(PYTHON) -m jupyter lab --ServerApp.root_dir="$(CURDIR)" notebooks/start.ipynb $(ARGS)
+
+docs: $(INSTALLED) ## build pages of all modules, classes and functions in build/docs
+	$(PYTHON) -m pdoc mtlkit --docformat google --output-directory build/docs
+	@echo "open build/docs/index.html"
 
 bench: $(INSTALLED) ## time one step of every method against a plain step
 	$(PYTHON) -m mtlkit bench $(ARGS)

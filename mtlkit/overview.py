@@ -31,7 +31,7 @@ DOWNLOADED = ("cifar10", "mnist")
 
 
 def data_set(name: str) -> Any:
-    """What reads a data set: it has `status(data_root)`, and `prepare(data_root)` where there is something to prepare.
+    """What reads a data set, by `status(data_root)` and `prepare(data_root)`.
 
     Raises:
         MtlkitError: An unknown name.
@@ -50,10 +50,9 @@ def data_sets(data_root: str = "") -> pd.DataFrame:
     """
     rows = []
     for name, (notebook, stand_in) in DATA_SETS.items():
-        reader = data_set(name)
-        found = reader.status(data_root)
+        found = data_set(name).status(data_root)
         how = found["how_to_prepare"]
-        if hasattr(reader, "prepare"):
+        if how.startswith("python"):
             files = "" if name in DOWNLOADED else f"files from [its site]({found['source_url']}), then "
             how = f"{files}`{how}`"
         rows.append(
