@@ -4,10 +4,13 @@
 # there are not trained again, and one that was stopped goes on from its checkpoint. A cell whose parameters have changed,
 # such as its tuned learning rate, is run again (`params` below).
 from mtlkit import paths, studies
+from mtlkit.errors import one_of
 
 SCALE = config.get("scale", "quick")
 CHOSEN = [studies.load(name) for name in str(config.get("studies") or ",".join(studies.names())).split(",")]
 STUDIES = {study.name: study for study in CHOSEN if SCALE in study.scales}
+if not STUDIES:  # nothing would run, and that would look like success
+    one_of("the scale", SCALE, dict.fromkeys(scale for study in CHOSEN for scale in study.scales))
 RUNS = paths.runs() / SCALE
 MTLKIT = "OMP_NUM_THREADS=1 python -m mtlkit"
 
