@@ -9,6 +9,7 @@ SCALE       ?= quick
 STUDIES     ?=
 JOBS        ?= 2
 PROFILE     ?=
+PICTURES    ?= runs/pictures
 ARGS        ?=
 KILLS       ?= 50
 
@@ -32,7 +33,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-slow faults figures reproduce tune lab bench slurm pins
+.PHONY: help run test test-slow faults browser figures reproduce tune lab docs bench slurm pins
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -52,6 +53,9 @@ test-slow: $(INSTALLED) ## the tests that are marked slow
 faults: $(INSTALLED) ## kills, full disks, damaged files, fuzzed readers: what was tried, and what was lost
 	FAULTS_KILLS=$(KILLS) $(PYTHON) -m pytest -m faults $(ARGS)
 
+browser: $(INSTALLED) ## run every notebook in JupyterLab, in Chromium; pictures go to PICTURES
+	MTLKIT_PICTURES="$(PICTURES)" $(PYTHON) -m pytest -m browser tests/browser $(ARGS)
+
 figures: $(INSTALLED) ## redraw every figure and table from the committed records
 	$(PYTHON) -m mtlkit figures
 
@@ -61,8 +65,12 @@ reproduce: $(INSTALLED) ## run what is missing and draw: SCALE=quick STUDIES="a 
 tune: $(INSTALLED) ## tune learning rates into params/tuned: SCALE, STUDIES, JOBS as above
 	$(SNAKEMAKE) -- tune
 
-lab: $(INSTALLED) ## open the notebooks in JupyterLab
-	$(PYTHON) -m jupyter lab notebooks
+lab: $(INSTALLED) ## open JupyterLab with the start page of the notebooks
+	$(PYTHON) -m jupyter lab --ServerApp.root_dir="$(CURDIR)" notebooks/start.ipynb $(ARGS)
+
+docs: $(INSTALLED) ## build pages of all modules, classes and functions in build/docs
+	$(PYTHON) -m pdoc mtlkit --docformat google --output-directory build/docs
+	@echo "open build/docs/index.html"
 
 bench: $(INSTALLED) ## time one step of every method against a plain step
 	$(PYTHON) -m mtlkit bench $(ARGS)

@@ -8,10 +8,13 @@ import time
 from contextlib import suppress
 
 from mtlkit import paths, studies
+from mtlkit.errors import one_of
 
 SCALE = config.get("scale", "quick")
 CHOSEN = [studies.load(name) for name in str(config.get("studies") or ",".join(studies.names())).split(",")]
 STUDIES = {study.name: study for study in CHOSEN if SCALE in study.scales}
+if not STUDIES:  # nothing would run, and that would look like success
+    one_of("the scale", SCALE, dict.fromkeys(scale for study in CHOSEN for scale in study.scales))
 RUNS = paths.runs() / SCALE
 NOW = time.time()
 for path in RUNS.rglob("*"):

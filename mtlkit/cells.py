@@ -29,6 +29,7 @@ class Cells:
         self.any_stale = False
 
     def rows(self, condition: str, *arms: str) -> pd.DataFrame:
+        """The runs of some arms in a condition."""
         return self.frame[(self.frame["condition"] == condition) & self.frame["arm"].isin(arms)]
 
     def values(self, condition: str, arm: str, column: str) -> pd.Series:
@@ -128,6 +129,7 @@ def decimals(values: pd.Series, digits: int = 3) -> int:
 
 
 def arm_labels(study: Study, arms: Iterable[str]) -> pd.Index:
+    """The index of a table with a row per arm."""
     return pd.Index([study.label(arm) for arm in arms], name="method")
 
 

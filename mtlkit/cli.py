@@ -1,4 +1,4 @@
-"""`python -m mtlkit`: run, methods, data, records, verify, cell, choose, draw, figures, show, bench."""
+"""`python -m mtlkit`: what its commands do; `arguments` says what they are given."""
 
 import argparse
 import json
@@ -6,106 +6,37 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 
 from mtlkit import files, paths
+from mtlkit.arguments import parse
 from mtlkit.errors import MtlkitError, one_of
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Parse and run; what is wrong with the input ends in one sentence on stderr and exit code 1."""
-    options = _parser().parse_args(arguments)
+    """Parse and run; what is wrong with the input ends in one sentence on stderr, with exit code 1, or 2 where the
+    command line itself is wrong."""
+    options = parse(arguments)
     try:
-        options.command(options)
+        COMMANDS[options.command](options)
     except MtlkitError as error:
         print(f"mtlkit: {error}", file=sys.stderr)
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        print(f"mtlkit: the package {error.name} is not installed in {sys.prefix}: use .venv/bin/python, which `make "
+              "run` builds, or install what environment.yml lists.", file=sys.stderr)  # fmt: skip
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="mtlkit", description="Multi-task learning with auxiliary tasks, reproducibly."
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    run = commands.add_parser("run", help="run a notebook headless, as papermill does, with plain errors")
-    run.add_argument("experiment", help="name of the notebook, such as cifar_flip")
-    run.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter")
-    run.add_argument("-f", type=Path, help="a YAML file of parameters; -p goes before it")
-    run.add_argument("-o", type=Path, help="the executed notebook (default runs/<experiment>.ipynb)")
-    run.set_defaults(command=_run)
-
-    methods = commands.add_parser("methods", help="the weighting methods, or all about one of them")
-    methods.add_argument("name", nargs="?", help="a method")
-    methods.set_defaults(command=_methods)
-
-    show = commands.add_parser("show", help="print the results of an executed notebook")
-    show.add_argument("notebook", type=Path)
-    show.set_defaults(command=_show)
-
-    data = commands.add_parser("data", help="state of the data sets, and how to get them")
-    data.add_argument("action", choices=("status", "prepare"))
-    data.add_argument("name", nargs="?", help="for prepare: the data set")
-    data.add_argument("--data-root", default="", help="folder with prepared data (default MTLKIT_DATA, else data/)")
-    data.set_defaults(command=_data)
-
-    records = commands.add_parser(
-        "records", help="export records as CSV, or adopt those of a scale as the committed ones"
-    )
-    records.add_argument("action", choices=("export", "adopt"))
-    records.add_argument("folder", type=Path, help="a folder of records, such as runs/desk/records/cifar_flip")
-    records.add_argument("-o", type=Path, default=Path("records.csv"), help="for export: the CSV file")
-    records.set_defaults(command=_records)
-
-    verify = commands.add_parser("verify", help="repeat a sample of the committed records and compare")
-    verify.add_argument(
-        "commit",
-        nargs="?",
-        help="instead: short runs of every arm whose records are stale, by the "
-        "code of this commit, which made them, and by today's; where both agree they count again",
-    )
-    verify.add_argument("--count", type=int, default=5, help="records that are repeated (default 5)")
-    verify.add_argument("--jobs", type=int, default=2, help="runs side by side (default 2)")
-    verify.set_defaults(command=_verify)
-
-    figures = commands.add_parser("figures", help="redraw every table and figure from the committed records")
-    figures.set_defaults(command=_figures)
-
-    draw = commands.add_parser("draw", help="draw the tables and figures of a study from local records")
-    draw.add_argument("study")
-    draw.add_argument("--scale", required=True)
-    draw.set_defaults(command=_draw)
-
-    cell = commands.add_parser("cell", help="run one cell of a study: a condition, an arm, its seeds")
-    cell.add_argument("study")
-    cell.add_argument("condition")
-    cell.add_argument("arm")
-    cell.add_argument("--scale", required=True)
-    cell.add_argument("--seeds", help="some of its seeds, such as 0,1,2 (default all)")
-    cell.add_argument("--rate", type=float, help="a learning rate that is being tried out, on the seeds for tuning")
-    cell.add_argument("-o", type=Path, required=True, help="the executed notebook")
-    cell.set_defaults(command=_cell)
-
-    choose = commands.add_parser("choose", help="choose learning rates from tuning runs")
-    choose.add_argument("study")
-    choose.add_argument("--scale", required=True)
-    choose.set_defaults(command=_choose)
-
-    bench = commands.add_parser("bench", help="time and memory of a step, and of the training loop, beside plain ones")
-    bench.add_argument("--quick", action="store_true", help="one cell a network, a few seconds each")
-    bench.add_argument("--only", metavar="NAME", help="one network, or one part: fit, gradients, solvers, runs")
-    bench.add_argument("--device", default="cpu", help="auto, cpu (default), cuda, cuda:1")
-    bench.add_argument("-o", type=Path, metavar="FILE", help="write the numbers as JSON")
-    bench.set_defaults(command=_bench)
-    return parser
+    except BrokenPipeError:  # `| head` has read enough
+        sys.stdout = None
 
 
 def _run(options: argparse.Namespace) -> None:
     from mtlkit.launch import execute
     from mtlkit.studies import read_yaml
 
+    if options.f and not options.f.is_file():
+        raise MtlkitError(f"there is no file {options.f}; those of the repository lie in {paths.PARAMS}.")
     parameters = read_yaml(options.f) if options.f else {}
     parameters |= {name: _literal(value) for name, value in options.p}
     execute(options.experiment, options.o or paths.runs() / f"{options.experiment}.ipynb", parameters)
@@ -120,6 +51,8 @@ def _literal(text: str) -> object:
 
 
 def _show(options: argparse.Namespace) -> None:
+    if not options.notebook.is_file():
+        raise MtlkitError(f"there is no file {options.notebook}; `make run` and `mtlkit run` write to {paths.runs()}.")
     try:
         cells = json.loads(options.notebook.read_text())["cells"]
         outputs = [output for cell in cells if "result" in cell["metadata"].get("tags", [])
@@ -127,6 +60,8 @@ def _show(options: argparse.Namespace) -> None:
         shown = ["".join(one.get("text") or one.get("data", {}).get("text/plain", "")).rstrip() for one in outputs]
     except Exception as error:  # a file of another kind can have anything in their place
         raise MtlkitError(f"{options.notebook} is not an executed notebook ({type(error).__name__}).") from None
+    if not shown:
+        raise MtlkitError(f"{options.notebook} has no results; `python -m mtlkit run NAME -o FILE` runs a notebook.")
     for text in shown:
         print(text)
 
@@ -145,17 +80,20 @@ def _methods(options: argparse.Namespace) -> None:
 
 
 def _data(options: argparse.Namespace) -> None:
-    from mtlkit.data import celeba, cifar10, cityscapes, multi_mnist, nyuv2, office, pascal_context, xtreme
+    from mtlkit import overview
 
-    sets = {"cifar10": cifar10, "mnist": multi_mnist, "nyuv2": nyuv2, "cityscapes": cityscapes,
-            "pascal_context": pascal_context, "celeba": celeba, **office.COLLECTIONS, "xtreme": xtreme}  # fmt: skip
     if options.action == "prepare":
-        one_of("the data set", options.name, sets)
+        if not options.name:
+            raise MtlkitError(f"which data set is to be prepared is not said: one of {', '.join(overview.DATA_SETS)}.")
+        chosen = overview.data_set(options.name)
         with _alone_in(paths.data_root(options.data_root)):
-            print(sets[options.name].prepare(options.data_root))
+            print(chosen.prepare(options.data_root))
         return
-    for module in sets.values():
-        print("\n".join(f"{key}: {value}" for key, value in module.status(options.data_root).items()), end="\n\n")
+    if options.data_root and not paths.data_root(options.data_root).is_dir():
+        raise MtlkitError(f"there is no folder {options.data_root}; without --data-root it is {paths.data_root()}.")
+    for name in [options.name] if options.name else overview.DATA_SETS:
+        state = overview.data_set(name).status(options.data_root)
+        print("\n".join(f"{key}: {value}" for key, value in state.items()), end="\n\n")
 
 
 @contextmanager
@@ -244,6 +182,8 @@ def _choose(options: argparse.Namespace) -> None:
     from mtlkit import studies, tuning
 
     study = studies.load(options.study)
+    if not study.tuned_arms():
+        raise MtlkitError(f"study {study.name} is not tuned, it takes the rates of study {study.tuning['as']}.")
     print(tuning.choose(study, paths.runs() / options.scale / "tuning" / "records" / study.name))
 
 
@@ -251,7 +191,11 @@ def _draw(options: argparse.Namespace) -> None:
     from mtlkit import drawing, records, studies
 
     study, folder = studies.load(options.study), paths.runs() / options.scale
+    study.scale(options.scale)
     found = records.read(folder / "records" / study.name)
+    if not found:
+        raise MtlkitError(f"there are no records of {study.name} below {folder}; `make reproduce SCALE={options.scale} "
+                          f"STUDIES={study.name}` makes them.")  # fmt: skip
     for path in drawing.draw_study(study, found, folder / "figures" / study.name, options.scale):
         print(path)
 
@@ -266,3 +210,18 @@ def _bench(options: argparse.Namespace) -> None:
     from mtlkit.bench import bench
 
     bench(quick=options.quick, only=options.only, device=options.device, output=options.o)
+
+
+COMMANDS = {
+    "run": _run,
+    "methods": _methods,
+    "show": _show,
+    "data": _data,
+    "records": _records,
+    "verify": _verify,
+    "figures": _figures,
+    "draw": _draw,
+    "cell": _cell,
+    "choose": _choose,
+    "bench": _bench,
+}

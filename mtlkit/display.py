@@ -1,5 +1,6 @@
 """What notebooks show between training and figures."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ def facts(data: Dataset, network: nn.Module) -> None:
     """Print what a run is about; the same on every machine."""
     sizes = ", ".join(f"{size} {name}" for name, size in data.facts["sizes"].items())
     print(f"data: {data.variant}; {sizes}")
-    print(f"tasks: {', '.join(data.task_names)} (the first is the main one)")
+    print(textwrap.fill(f"tasks: {', '.join(data.task_names)} (the first is the main one)", 112))
     print(f"noise: {data.facts['noise']}; {data.facts['wrong_main_labels']} wrong main labels in training")
     parameters(network)
 

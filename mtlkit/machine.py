@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+import warnings
 
 import torch
 
@@ -16,6 +17,8 @@ def prepare(threads: int) -> None:
     tenth of a ResNet-18 step. Results do not depend on it; where there is no glibc, nothing changes.
     """
     torch.set_num_threads(threads)
+    # torchmetrics imports transformers, which asks for a widget that nothing here draws.
+    warnings.filterwarnings("ignore", "IProgress not found")
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(MMAP_THRESHOLD, 2**25)  # the most that glibc takes
         libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)

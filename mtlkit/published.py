@@ -91,6 +91,7 @@ def load(study: Study) -> list[Published]:
 
 
 def read(path: Path) -> list[Published]:
+    """The tables of a file; raises `MtlkitError` for the first thing that is wrong in it."""
     from mtlkit.weighting import find
 
     content = read_yaml(path)

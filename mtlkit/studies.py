@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from mtlkit import paths
-from mtlkit.errors import MtlkitError, check_names, one_of
+from mtlkit.errors import MtlkitError, check_names, one_of, suggestion
 from mtlkit.metrics import LABELS
 from mtlkit.parameters import seeds
 
@@ -54,7 +54,8 @@ class Study:
 
     def scale(self, scale: str) -> Mapping[str, Any]:
         if scale not in self.scales:
-            raise MtlkitError(f"study {self.name} has no scale {scale!r}; it has {', '.join(self.scales)}.")
+            near = suggestion(scale, self.scales)
+            raise MtlkitError(f"study {self.name} has no scale {scale!r}{near}; it has {', '.join(self.scales)}.")
         return self.scales[scale]
 
     def at(self, scale: str) -> "Study":
@@ -132,7 +133,7 @@ def load(name: str) -> Study:
     """The study called `name`."""
     path = paths.PARAMS / "studies" / f"{name}.yaml"
     if not path.is_file():
-        raise MtlkitError(f"there is no study {name!r}; there are {', '.join(names())}.")
+        raise MtlkitError(f"there is no study {name!r}{suggestion(name, names())}; there are {', '.join(names())}.")
     content = read_yaml(path)
     needed = {"experiment", "baseline", "scales", "conditions", "arms", "tuning"}
     wrong = (needed - content.keys()) | (content.keys() - needed - {"committed", "tables", "delta", "figures"})

@@ -1,20 +1,32 @@
-"""The command line: what is wrong ends in one sentence on stderr and exit code 1."""
+"""The command line: what is wrong ends in one sentence on stderr, and what there is, is said by `--help`."""
 
 import json
+import re
+import sys
 from pathlib import Path
 
 import pytest
 
 from mtlkit import cli, paths, records
+from mtlkit.arguments import parse
 from mtlkit.weighting import METHODS
 from tests import factory
 
 
 def fails(capsys: pytest.CaptureFixture, *arguments: object) -> str:
     """The one line that the command leaves on stderr."""
+    return _fails(capsys, 1, *arguments)
+
+
+def misread(capsys: pytest.CaptureFixture, *arguments: object) -> str:
+    """The same for a command line that cannot be read."""
+    return _fails(capsys, 2, *arguments)
+
+
+def _fails(capsys: pytest.CaptureFixture, code: int, *arguments: object) -> str:
     with pytest.raises(SystemExit) as exit:
         cli.main([str(argument) for argument in arguments])
-    assert exit.value.code == 1
+    assert exit.value.code == code
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("mtlkit: ")
     return line
@@ -46,6 +58,8 @@ def test_misspelt_parameter(capsys: pytest.CaptureFixture, scratch: Path) -> Non
 def test_parameter_file(capsys: pytest.CaptureFixture, scratch: Path) -> None:
     (scratch / "a.yaml").write_text("epoch: 3\n")
     assert "unknown parameter 'epoch' (did you mean 'epochs'?)." in fails(capsys, "run", "cifar_flip", "-f", "a.yaml")
+    assert "there is no file b.yaml" in fails(capsys, "run", "cifar_flip", "-f", "b.yaml")
+    (scratch / "b.yaml").write_text("a: [")
     assert "b.yaml cannot be read as YAML" in fails(capsys, "run", "cifar_flip", "-f", "b.yaml")
     (scratch / "a.yaml").write_text("[1, 2]")
     assert "a.yaml does not hold `name: value` lines" in fails(capsys, "run", "cifar_flip", "-f", "a.yaml")
@@ -80,6 +94,9 @@ def test_names_in_studies(capsys: pytest.CaptureFixture) -> None:
     ):
         assert message in fails(capsys, *cell[:place], name, *cell[place + 1 :])
     assert "there is no study" in fails(capsys, "draw", "cifar_flop", "--scale", "quick")
+    assert "(did you mean 'quick'?)" in fails(capsys, "draw", "toy", "--scale", "quik")
+    assert "make reproduce SCALE=quick STUDIES=toy" in fails(capsys, "draw", "toy", "--scale", "quick")
+    assert "takes the rates of study cifar_flip" in fails(capsys, "choose", "sensitivity", "--scale", "desk")
     assert "has all its tuning runs below" in fails(capsys, "choose", "cifar_flip", "--scale", "quick")
 
 
@@ -89,7 +106,9 @@ def test_show(capsys: pytest.CaptureFixture, scratch: Path) -> None:
     (scratch / "done.ipynb").write_text(json.dumps({"cells": cells}))
     cli.main(["show", "done.ipynb"])
     assert capsys.readouterr().out.split() == ["one", "two", "three"]
-    assert "missing.ipynb is not an executed notebook (FileNotFoundError)" in fails(capsys, "show", "missing.ipynb")
+    assert "there is no file missing.ipynb" in fails(capsys, "show", "missing.ipynb")
+    (scratch / "new.ipynb").write_text(json.dumps({"cells": cells[1:]}))
+    assert "new.ipynb has no results" in fails(capsys, "show", "new.ipynb")
     (scratch / "done.ipynb").write_text('{"cells"')
     assert "done.ipynb is not an executed notebook" in fails(capsys, "show", "done.ipynb")
 
@@ -97,6 +116,38 @@ def test_show(capsys: pytest.CaptureFixture, scratch: Path) -> None:
 def test_unknown_data_set(capsys: pytest.CaptureFixture) -> None:
     line = fails(capsys, "data", "prepare", "cifar")
     assert "the data set is 'cifar', which is not one of cifar10, mnist, nyuv2, cityscapes, pascal_context" in line
+
+    assert "one of cifar10, mnist, " in fails(capsys, "data", "prepare")
+    assert "there is no folder nowhere" in fails(capsys, "data", "status", "--data-root", "nowhere")
+
+
+@pytest.mark.parametrize(("given", "sentence"), [
+    ([], "the following arguments are required: COMMAND; `python -m mtlkit --help` says"),
+    (["methds"], "(did you mean 'methods'?)"),
+    (["data", "stats"], "(did you mean 'status'?); `python -m mtlkit data --help` says"),
+    (["data", "status", "--data_root", "x"], "--data_root x (did you mean '--data-root'?)"),
+    (["run", "toy_regression", "-p", "weighting=ew"], "such as -p weighting ew; `python -m mtlkit run --help`"),
+    (["verify", "HEAD", "--jobs", "0"], "'0' is not a whole number of at least 1"),
+])  # fmt: skip
+def test_command_line_that_cannot_be_read(given: list[str], sentence: str, capsys: pytest.CaptureFixture) -> None:
+    assert sentence in misread(capsys, *given)
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_has_help_with_an_example_that_can_be_read(name: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as exit:
+        cli.main([name, "--help"])
+    assert exit.value.code == 0
+    description, example = re.fullmatch(r"usage: .*?\n\n(.+?)\n\n.*example: python -m mtlkit (.+)",
+                                        capsys.readouterr().out, re.DOTALL).groups()  # fmt: skip
+    assert len(description.split()) > 5 and description.strip().endswith(".")
+    assert parse(example.split()).command == name
+
+
+def test_a_package_that_is_missing(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outside of the environment: a sentence that names it."""
+    monkeypatch.setitem(sys.modules, "mtlkit.weighting", None)
+    assert "is not installed in" in fails(capsys, "methods")
 
 
 def test_export(capsys: pytest.CaptureFixture, scratch: Path) -> None:

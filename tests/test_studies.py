@@ -99,7 +99,7 @@ def test_learning_rates(params: Path) -> None:
 
 
 def test_unknown_names(params: Path) -> None:
-    with pytest.raises(MtlkitError, match="there is no study 'smal'; there are small"):
+    with pytest.raises(MtlkitError, match=r"there is no study 'smal' \(did you mean 'small'\?\); there are small"):
         studies.load("smal")
     with pytest.raises(MtlkitError, match="study small has no scale 'paper'; it has quick, desk"):
         studies.load("small").parameters("paper", "none", "ew")
