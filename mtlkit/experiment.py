@@ -117,7 +117,7 @@ def run_seeds(experiment: str, p: Parameters, problem: Problem) -> list[dict[str
     else:
         made = _together(experiment, p, problem)
     ended = {seed: one for seed, one in made.items() if isinstance(one, MtlkitError)}
-    for seed, error in list(ended.items())[1:]:
+    for seed, error in ended.items():
         print(f"seed {seed}: {error}", file=sys.stderr)
     for seed, error in ended.items():
         also = f" So ended {len(ended)} of {len(made)} seeds." if len(made) > 1 else ""

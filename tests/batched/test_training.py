@@ -83,7 +83,7 @@ def assert_close(a: Any, b: Any, **tolerance: float) -> None:
 
 @pytest.mark.parametrize(("name", "options", "settings"), TOYS)
 def test_every_seed_is_as_alone(name: str, options: dict, settings: dict) -> None:
-    problem = toys if settings or name == "oracle" else partial(toys, kind="regression")
+    problem = toys if settings or name in ("oracle", "aligned_selection") else partial(toys, kind="regression")
     alone, together = ([made(problem, seed, name, options, **settings) for seed in SEEDS] for _ in range(2))
     found = Batched(together).fit()
     agree(alone, together)
