@@ -131,11 +131,11 @@ def is_stale(record: Mapping[str, Any]) -> bool:
     """Whether other code than today's, or its equal, made this record."""
     parameters = record["parameters"]
     today = code_hash(parameters["weighting"], parameters["network"], record["data"]["name"])
-    return record["code"] != today and today not in _same_as(record["code"])
+    return record["code"] != today and today not in same_as(record["code"])
 
 
 @cache
-def _same_as(code: str) -> frozenset[str]:
+def same_as(code: str) -> frozenset[str]:
     """The later codes that gave the same as `code`."""
     found, todo = set(), [code]
     while todo:

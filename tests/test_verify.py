@@ -19,12 +19,12 @@ def test_equivalence_is_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     pairs = [{"old": "a" * 16, "new": "b" * 16}, {"old": "b" * 16, "new": today}, {"old": today, "new": "c" * 16}]
     (tmp_path / "equivalent.yaml").write_text(yaml.safe_dump(pairs))
     monkeypatch.setattr(records, "EQUIVALENT", tmp_path / "equivalent.yaml")
-    for cached in (records.equivalent, records._same_as):
+    for cached in (records.equivalent, records.same_as):
         cached.cache_clear()
     assert not records.is_stale(record)
     assert records.is_stale(record | {"code": "c" * 16}), "only later codes stand for earlier ones"
     assert records.is_stale(record | {"code": "d" * 16})
-    for cached in (records.equivalent, records._same_as):
+    for cached in (records.equivalent, records.same_as):
         cached.cache_clear()
 
 
@@ -60,9 +60,16 @@ def test_a_difference_is_named_and_nothing_written(compared: dict) -> None:
     assert not records.EQUIVALENT.exists()
 
 
+def test_code_that_gave_the_same_stands_for_the_records(compared: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared["then"] = compared["then"] | {"code": "e" * 16}
+    monkeypatch.setattr(records, "same_as", lambda code: {"a" * 16: {"e" * 16}}[code])
+    (pair,) = yaml.safe_load(verify.against("abc").read_text())
+    assert pair["old"] == "e" * 16
+
+
 def test_a_commit_that_did_not_make_the_records_is_refused(compared: dict) -> None:
     compared["then"] = compared["then"] | {"code": "e" * 16}
-    with pytest.raises(MtlkitError, match="was not made by the code of abc"):
+    with pytest.raises(MtlkitError, match="none of the stale records was made by the code of abc"):
         verify.against("abc")
 
 

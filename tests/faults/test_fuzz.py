@@ -207,14 +207,14 @@ def test_equivalent(tmp_path: Path, tried: Tried, monkeypatch: pytest.MonkeyPatc
     def read(content: Any) -> None:
         file_of(records.EQUIVALENT, content)
         records.equivalent.cache_clear()
-        records._same_as.cache_clear()
+        records.same_as.cache_clear()
         records.is_stale(factory.record(code="a"))
 
     try:
         fuzz(YAML_TEXT | changed([{"old": "a", "new": "b", "commit": "c"}, {"old": "b", "new": "a"}]), read, tried)
     finally:
         records.equivalent.cache_clear()
-        records._same_as.cache_clear()
+        records.same_as.cache_clear()
 
 
 @pytest.mark.faults("fuzz: executed notebooks")
