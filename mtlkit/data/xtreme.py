@@ -107,7 +107,7 @@ def prepare(data_root: str = "") -> Path:
     found = [(path, problem) for problem in PROBLEMS for path in sorted((folder / problem).rglob("*"))
              if path.suffix in (".tsv", ".conllu")]  # fmt: skip
     if not found:
-        raise MtlkitError(_missing(folder, "any of its problems"))
+        raise MtlkitError(_missing(folder, " or ".join(PROBLEMS)))
     for path, problem in found:
         read(path, PROBLEMS[problem])
     return folder
