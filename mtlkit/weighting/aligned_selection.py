@@ -10,6 +10,8 @@ from mtlkit.weighting.base import AlignmentRule, Signal, share_out, spread
 class AlignedSelection(AlignmentRule):
     """Keeps, of every label group, as many samples as can be right, those that were aligned best (ours).
 
+    A negative result, kept for the record: it did not beat EW with class shares and a larger `reference_share`.
+
     The alignment of one step says little about one sample. This rule keeps a running mean of it, of every task and
     sample, `e[t, i] <- decay e[t, i] + (1 - decay) <grad L[t, i], v> / |v|`, with SLGrad's `v`. At the end of every
     epoch, from `warm` on, the `pi[t, c] N_t` samples of every label group with the largest `e` are kept, the others are
