@@ -39,7 +39,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
 def test_record(found: tuple[dict, Path]) -> None:
     record, folder = found
     (path,) = (folder / "costs").glob("*.json")
-    assert json.loads(path.read_text()) == record and record["kind"] == "cost"
+    assert json.loads(path.read_text()).items() >= record.items() and record["kind"] == "cost"
     assert not (folder / "records").exists(), "repeated runs compare what lies there"
     assert list(record["methods"]) == ["ew", "pcgrad", "slgrad", "rotograd", "famo", "auto_lambda"]
     assert record["methods"]["ew"]["time"] == [1, 1, 1] and record["methods"]["ew"]["memory"] == 1

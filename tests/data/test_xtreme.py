@@ -217,7 +217,7 @@ def test_too_few_examples(tmp_path: Path, count: int) -> None:
 
 def test_status_and_prepare(tmp_path: Path) -> None:
     assert not xtreme.status(str(tmp_path))["found"]
-    with pytest.raises(MtlkitError, match="pawsx is not below"):
+    with pytest.raises(MtlkitError, match="or xnli is not below"):
         xtreme.prepare(str(tmp_path))
     folder = tree(tmp_path, "panx", ("train", "dev"))
     assert xtreme.status(str(tmp_path))["variant"] == "xtreme-panx"
