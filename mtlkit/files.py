@@ -2,18 +2,23 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 
 @contextmanager
 def alone(lock: Path) -> Iterator[None]:
     """Hold a lock; who wants it meanwhile waits. Raises OSError where it cannot be written."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    held = False
+    while not held:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with lock.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            held = _is_at(file, lock)  # `sweep` may have deleted it before it was locked
+            if held:
+                yield
 
 
 @contextmanager
@@ -21,12 +26,10 @@ def partial(path: Path) -> Iterator[Path]:
     """A file of this process beside `path`, with its suffix, which the caller moves there once it is whole; else it is
     deleted. What killed processes left of the same kind is deleted too. Raises OSError where it cannot be written."""
     for left in path.parent.glob(f".{path.stem}.*.part{path.suffix}"):
-        if abandoned(left):
-            left.unlink(missing_ok=True)
+        sweep(left, left.unlink)
     own = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
-        with own.open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with alone(own):
             yield own
     finally:
         with suppress(OSError):
@@ -40,11 +43,17 @@ def write(path: Path, content: str | bytes) -> None:
         os.replace(own, path)
 
 
-def abandoned(path: Path) -> bool:
-    """Whether a file that belongs to the process that locks it has none any more."""
+def sweep(lock: Path, delete: Callable[[], object]) -> None:
+    """Delete what belongs to a lock, the lock included, if no process holds it any more."""
+    with suppress(OSError), lock.open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_at(file, lock):
+            delete()
+
+
+def _is_at(file: IO, path: Path) -> bool:
+    """Whether an open file is the one that its path leads to."""
     try:
-        with path.open("r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
         return False
-    return True

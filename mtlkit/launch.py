@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,7 @@ def _sockets() -> Iterator[str]:
     """A folder for sockets in place of TCP ports: kernels that start side by side cannot take each other's. Those that
     killed processes left are deleted."""
     for left in Path(_near()).glob("mtlkit-*/lock"):
-        if files.abandoned(left):
-            shutil.rmtree(left.parent, ignore_errors=True)
+        files.sweep(left, partial(shutil.rmtree, left.parent, ignore_errors=True))
     folder = tempfile.mkdtemp(prefix="mtlkit-", dir=_near())
     try:
         with files.alone(Path(folder, "lock")):

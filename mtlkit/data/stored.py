@@ -3,14 +3,13 @@
 A prepared set is a folder with one folder per split, in it one ``.npy`` per field, (N, ...), and ``meta.json``.
 """
 
-import fcntl
 import hashlib
 import json
 import shutil
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtlkit import files
 from mtlkit.data.base import Samples
 from mtlkit.data.sources import VERSION, Size, Source
 from mtlkit.errors import MtlkitError
@@ -129,7 +129,7 @@ def prepare(source: Source, size: Size, folder: Path) -> Path:
     try:
         target = folder / f"{source.variant}-{size[0]}x{size[1]}-{source.fingerprint()}"
         part = folder / f".{target.name}.part"
-        with _alone(folder / f".{target.name}.lock"):
+        with files.alone(folder / f".{target.name}.lock"):
             if not target.is_dir():
                 count = sum(map(len, source.items.values()))
                 print(f"NOTE: preparing {count} images of {source.variant} in {target}, once.", file=sys.stderr)
@@ -144,28 +144,19 @@ def prepare(source: Source, size: Size, folder: Path) -> Path:
     return target
 
 
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Hold a lock that the system takes back when the process ends, however it ends."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _write(source: Source, size: Size, folder: Path) -> None:
     digest = hashlib.sha256()
     for split, items in source.items.items():
         (folder / split).mkdir(parents=True)
         with ExitStack() as stack:
-            files: dict[str, BinaryIO] = {}
+            opened: dict[str, BinaryIO] = {}
             for row in source.rows(split, size, digest):
                 for name, array in row.items():
-                    if name not in files:
-                        files[name] = stack.enter_context((folder / split / f"{name}.npy").open("wb"))
+                    if name not in opened:
+                        opened[name] = stack.enter_context((folder / split / f"{name}.npy").open("wb"))
                         head = {"descr": array.dtype.str, "fortran_order": False, "shape": (len(items), *array.shape)}
-                        np.lib.format.write_array_header_1_0(files[name], head)
-                    files[name].write(array.tobytes())  # through a memory map, a full disk would kill the process
+                        np.lib.format.write_array_header_1_0(opened[name], head)
+                    opened[name].write(array.tobytes())  # through a memory map, a full disk would kill the process
     meta = {"version": VERSION, "variant": source.variant, "checksum": digest.hexdigest()[:16], "size": size,
             "sizes": {split: len(items) for split, items in source.items.items()},
             "fields": ["image", *(field.name for field in source.fields), "present"]}  # fmt: skip
