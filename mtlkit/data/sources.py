@@ -96,11 +96,11 @@ class Source:
     files: Sequence[Path]
     derive: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = dict
 
-    def rows(self, split: str, size: Size, digest: "hashlib._Hash") -> Iterator[dict[str, np.ndarray]]:
-        """Every image and its maps as stored, and ``present`` (T,); what is read goes into the digest."""
+    def rows(self, split: str, size: Size, absorb: Callable[[bytes], None]) -> Iterator[dict[str, np.ndarray]]:
+        """Every image and its maps as stored, and ``present`` (T,); `absorb` gets a checksum of what is read."""
         for item in self.items[split]:
             found = self.read(item)
-            digest.update(checksum(*found.values()).encode())
+            absorb(checksum(*found.values()).encode())
             arrays, row = self.derive(found), {}
             for field in (IMAGE, *self.fields):
                 field.check(arrays[field.name], arrays["image"].shape[:2], item.get(field.name, item["image"]))

@@ -8,7 +8,7 @@ import json
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -150,7 +150,7 @@ def _write(source: Source, size: Size, folder: Path) -> None:
         (folder / split).mkdir(parents=True)
         with ExitStack() as stack:
             opened: dict[str, BinaryIO] = {}
-            for row in source.rows(split, size, digest):
+            for row in source.rows(split, size, digest.update):
                 for name, array in row.items():
                     if name not in opened:
                         opened[name] = stack.enter_context((folder / split / f"{name}.npy").open("wb"))
@@ -184,6 +184,6 @@ def in_memory(source: Source, size: Size) -> Maps:
     """The maps of a source that is not worth a place on disk."""
     digest, of = hashlib.sha256(), {}
     for split in source.items:
-        rows = list(source.rows(split, size, digest))
+        rows = list(source.rows(split, size, digest.update))
         of[split] = {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
     return Maps(source.variant, digest.hexdigest()[:16], of)
