@@ -248,14 +248,14 @@ def _has(value: Any, shape: Any) -> bool:
 
 def read(folder: Path | str) -> list[dict[str, Any]]:
     """All records below a folder, in the order of their paths."""
-    return [load(path) for path in sorted(Path(folder).rglob("*.json")) if not path.name.startswith(".")]
+    return [load(path) for path in sorted(Path(folder).rglob("[!.]*.json"))]
 
 
 def drop_superseded(folder: Path, parameters: Mapping[str, Any]) -> list[Path]:
     """Delete the records in `folder` whose parameters contradict those given, and return their paths: a cell of a study
     that was run again, say at another learning rate, has one record per seed."""
     dropped = []
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.glob("[!.]*.json")):
         there = load(path)["parameters"]
         known = {key: there[key] for key in parameters if key in there}
         wanted = checked({key: parameters[key] for key in known}, {key: type(value) for key, value in known.items()})
