@@ -46,7 +46,8 @@ AVERAGING = ("pixels", "batches", "images")
 def make(data: str, name: str, outputs: int, *, averaging: str = "pixels") -> Task:
     """The task that a dense data set calls `name`, with so many outputs, as its benchmark scores it.
 
-    averaging: `pixels`; `batches`, for depth and angles; `images`, for these and IoU, as each of them has it.
+    Args:
+        averaging: `pixels`; `batches`, for depth and angles; `images`, for these and IoU, as each of them has it.
     """
     one_of("averaging", averaging, AVERAGING)
     pascal = data == "pascal_context"

@@ -43,15 +43,15 @@ def tagging(name: str, tags: Sequence[str]) -> Task:
     Metrics: `f1` of spans and `accuracy` of single words, as fractions; the papers print per cent.
 
     A span is a run of words with one type, and found where begin, end and type are right. That is the default mode of
-    seqeval (github.com/chakki-works/seqeval), with which XTREME and RLW score: ``I-`` after another type or after ``O``
-    begins a span as ``B-`` does. Parts of speech are scored in the same way, which gives more than one word to a span
-    where neighbours have the same tag, except that each word tagged ``SCONJ`` or ``SYM`` is one of its own (there ``S``
+    seqeval (github.com/chakki-works/seqeval), with which XTREME and RLW score: `I-` after another type or after `O`
+    begins a span as `B-` does. Parts of speech are scored in the same way, which gives more than one word to a span
+    where neighbours have the same tag, except that each word tagged `SCONJ` or `SYM` is one of its own (there `S`
     stands for a single word). Departure from seqeval since July 2020: it drops the first letter of a bare tag, so that
-    ``CCONJ`` and ``SCONJ`` are one to it and ``X`` beside the end of a sentence none (its issue 75); tags are whole
+    `CCONJ` and `SCONJ` are one to it and `X` beside the end of a sentence none (its issue 75); tags are whole
     here, as with the version of XTREME's time.
 
     Args:
-        tags: The C labels in order: IOB2 with ``O``, or bare types.
+        tags: The C labels in order: IOB2 with `O`, or bare types.
     """
     mask = partial(labelled, ignore=IGNORE)
     loss = partial(masked_mean, error=tag_error, mask=mask)

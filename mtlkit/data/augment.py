@@ -29,12 +29,20 @@ def scale_and_flip(inputs: Tensor, targets: Sequence[Tensor], kinds: Sequence[st
     """RandomScaleCrop and horizontal flip, as usual for NYUv2: 1/s of height and width, cut out anywhere inside,
     becomes the whole image, s being one of `scales`; half of the images are flipped, and normals' x with them.
 
-    inputs: (B, C, H, W), of a floating-point type; targets: T maps of the same size, `kinds` names theirs, see `KINDS`.
-    random: a generator on the CPU; four numbers per image are drawn by one call, whatever the scales are.
-    Returns inputs and targets, of the types and on the device that they had.
-    Raises `MtlkitError` for kinds that are unknown or do not match the targets, and for targets of another size.
     Departures from what is customary (mtan's data, LibMTL): windows are not rounded to whole pixels, and normals are
     not interpolated.
+
+    Args:
+        inputs: (B, C, H, W), of a floating-point type.
+        targets: T maps of the same size.
+        kinds: Of the targets, see `KINDS`.
+        random: A generator on the CPU; four numbers per image are drawn by one call, whatever the scales are.
+
+    Returns:
+        Inputs and targets, of the types and on the device that they had.
+
+    Raises:
+        MtlkitError: Kinds that are unknown or do not match the targets, or targets of another size.
     """
     which, down, right, flip = torch.rand(4, len(inputs), generator=random, dtype=torch.float64)
     choices = torch.tensor(scales, dtype=torch.float64)

@@ -20,13 +20,14 @@ BLOCK = TRAIN + REFERENCE
 class Samples:
     """Samples as tensors on one device: one of the four disjoint sets, or a batch. T tasks (task 0 is the main one).
 
-    inputs: (N, ...).
-    targets: (T, N, ...), what training sees; T tensors (N, ...) where the tasks' targets differ in shape or type.
-    groups: (T, N) int64, label group: the class of the seen label; zeros for regression, and where not given.
-    flipped: (T, N) bool, the seen target differs from the clean one; only controls and reports may look. All
-    False where not given.
-    mass: (T, N) >= 0, zero where a label is missing; ones where not given.
-    index: (N,) int64, for a batch: where its samples stand in the set that it was taken from.
+    Attributes:
+        inputs: (N, ...).
+        targets: (T, N, ...), what training sees; T tensors (N, ...) where the tasks' targets differ in shape or type.
+        groups: (T, N) int64, label group: the class of the seen label; zeros for regression, and where not given.
+        flipped: (T, N) bool, the seen target differs from the clean one; only controls and reports may look. All False
+            where not given.
+        mass: (T, N) >= 0, zero where a label is missing; ones where not given.
+        index: (N,) int64, for a batch: where its samples stand in the set that it was taken from.
     """
 
     inputs: Tensor
@@ -50,21 +51,21 @@ class Samples:
         return len(self.inputs)
 
     def to(self, device: torch.device | str) -> "Samples":
-        """The same split on ``device``."""
+        """The same split on `device`."""
         return self._with(lambda values, _: values.to(device))
 
     def take(self, index: Tensor) -> "Samples":
-        """The samples at ``index`` (B,), int64 on the same device."""
+        """The samples at `index` (B,), int64 on the same device."""
         taken = self._with(lambda values, dim: values.index_select(dim, index))
         taken.index = index
         return taken
 
     def join(self, other: "Samples") -> "Samples":
-        """This split followed by ``other``, along N; both have the same tasks."""
+        """This split followed by `other`, along N; both have the same tasks."""
         return self._with(lambda values, dim, more: torch.cat((values, more), dim), other)
 
     def _with(self, change: Callable[..., Tensor], *others: "Samples") -> "Samples":
-        """``change(values, dim, *others' values)`` of every tensor, whose samples lie along ``dim``."""
+        """`change(values, dim, *others' values)` of every tensor, whose samples lie along `dim`."""
         rows = [[getattr(one, field.name) for one in (self, *others)] for field in fields(self)[:-1]]
         made: list[Any] = [change(rows[0][0], 0, *rows[0][1:])]
         for values, *more in rows[1:]:
@@ -78,13 +79,15 @@ class Samples:
 class Dataset:
     """Four disjoint splits and where they come from.
 
-    variant: which data these are, such as ``cifar10-official`` or ``digits``; results of two variants never mix.
-    checksum: first 16 hex digits of the SHA-256 of the source arrays.
-    kind: ``"binary"``, ``"multiclass"``, ``"regression"`` or ``"dense"``.
-    facts: JSON-able: ``sizes``, ``block``, ``wrong_main_labels`` (number in train), ``noise`` (in words);
-    ``outputs``, for dense data: channels of the prediction by task;
-    ``constant``, for regression: test metrics of answering the main task with the mean of the reference targets.
-    augment: ``augment(batch, random)``, changes a batch of training or reference samples; draws from the CPU generator.
+    Attributes:
+        variant: Which data these are, such as `cifar10-official` or `digits`; results of two variants never mix.
+        checksum: First 16 hex digits of the SHA-256 of the source arrays.
+        kind: `binary`, `multiclass`, `regression` or `dense`.
+        facts: JSON-able: `sizes`, `block`, `wrong_main_labels` (number in train), `noise` (in words); `outputs`, for
+            dense data: channels of the prediction by task; `constant`, for regression: test metrics of answering the
+            main task with the mean of the reference targets.
+        augment: `augment(batch, random)`, changes a batch of training or reference samples; draws from the CPU
+            generator.
     """
 
     name: str
@@ -140,15 +143,20 @@ def one_against_rest(
     reference_noise: float = 0.0,
     human: Tensor | None = None,
 ) -> Dataset:
-    """One binary task per class ("is it this class?"): task 0 is ``main_class``, the other classes follow in order.
+    """One binary task per class ("is it this class?"): task 0 is `main_class`, the other classes follow in order.
 
-    block, tuning, test: pairs of images (N, 3, 32, 32), any number type, and classes (N,) in 0..9. The block's 1000
-    samples are permuted by the seed and give 800 for training and 200 for reference, of which the first
-    ``reference_size`` are used (0: all). Noise enters the training targets only; with ``reference_noise`` the reference
-    targets of the same tasks are flipped too, with that probability (uniformly, where the noise is human).
-    human: (1000,) human-given classes of the block; they replace the clean ones instead of random flips.
     Inputs are standardised per channel with mean and standard deviation of the training images.
-    Raises `MtlkitError` for settings outside their choices.
+
+    Args:
+        block, tuning, test: Pairs of images (N, 3, 32, 32), any number type, and classes (N,) in 0..9. The block's 1000
+            samples are permuted by the seed and give 800 for training and 200 for reference, of which the first
+            `reference_size` are used (0: all). Noise enters the training targets only; with `reference_noise` the
+            reference targets of the same tasks are flipped too, with that probability (uniformly, where the noise is
+            human).
+        human: (1000,) human-given classes of the block; they replace the clean ones instead of random flips.
+
+    Raises:
+        MtlkitError: Settings outside their choices.
     """
     if tasks not in range(1, len(classes) + 1):
         raise MtlkitError(f"tasks is {tasks}, but there are {len(classes)} classes: 1 to {len(classes)} tasks.")

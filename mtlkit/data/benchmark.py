@@ -33,11 +33,16 @@ KINDS = {"depth": "depth", "disparity": "inverse_depth", "normals": "normal"}
 class Benchmark:
     """A data set with maps for labels, and how it is found and split.
 
-    name: of the data set; title: as people call it. expected: the layouts that ``find`` knows, in words.
-    find: ``find(root) -> Source``, None where there is nothing; variants: what it may find, the first first.
-    size: (H, W) of the benchmark. split: the default one.
-    stand_in: variant and scene of what `mtlkit.data.rooms` renders instead; None where it does not.
-    augment: changes a batch of images and targets at random.
+    Attributes:
+        name: Of the data set.
+        title: As people call it.
+        expected: The layouts that `find` knows, in words.
+        find: `find(root) -> Source`, None where there is nothing.
+        variants: What `find` may find, the first first.
+        size: (H, W) of the benchmark.
+        split: The default one.
+        stand_in: Variant and scene of what `mtlkit.data.rooms` renders instead; None where it does not.
+        augment: Changes a batch of images and targets at random.
     """
 
     name: str
@@ -109,7 +114,7 @@ class Benchmark:
         return prepare(found, self.size, folder_of(root))
 
     def status(self, data_root: str = "") -> dict[str, Any]:
-        """Whether the data set is below the data root, as which variant, and how to get it; ``problem`` tells of
+        """Whether the data set is below the data root, as which variant, and how to get it; `problem` tells of
         damage."""
         root, found, problem = paths.data_root(data_root), None, None
         try:
@@ -187,8 +192,8 @@ class Benchmark:
 
 
 def folder_of(root: Path) -> Path:
-    """Where prepared sets lie: in ``prepared`` below the data root, or, where that is read-only, below the repository's
-    ``data``. A folder without write permission counts as read-only to a superuser too, who could write there."""
+    """Where prepared sets lie: in `prepared` below the data root, or, where that is read-only, below the repository's
+    `data`. A folder without write permission counts as read-only to a superuser too, who could write there."""
     writable = os.access(root, os.W_OK) and root.stat().st_mode & 0o222
     return (root if writable else paths.ROOT / "data") / "prepared"
 
@@ -196,11 +201,15 @@ def folder_of(root: Path) -> Path:
 def cut(counts: Sequence[int], at_hand: Mapping[str, int], seed: int, title: str) -> tuple[dict[str, Tensor], str]:
     """Rows of the four sets, in order, and how they overlap, in words.
 
-    counts: train/test, train/reference/test or train/reference/tuning/test; 0 is all that is left. at_hand: images in
-    train and test; all but the test set are drawn from train. With four numbers the sets are disjoint and the tuning
-    set is the same for every seed, as the test set always is; with three the tuning set is the reference set; with two
-    they are a fifth each of the train set, and not held out from it.
-    Raises `MtlkitError` where there are not so many images.
+    Args:
+        counts: Of train/test, train/reference/test or train/reference/tuning/test; 0 is all that is left. All but the
+            test set are drawn from train. With four numbers the sets are disjoint and the tuning set is the same for
+            every seed, as the test set always is; with three the tuning set is the reference set; with two they are a
+            fifth each of the train set, and not held out from it.
+        at_hand: Images in train and test.
+
+    Raises:
+        MtlkitError: There are not so many images.
     """
     *inner, test = counts
     inner = [count or at_hand["train"] - sum(inner) for count in inner]

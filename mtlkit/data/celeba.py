@@ -47,17 +47,21 @@ def load(
 
     That is the official partition, whose 19,867 validation images are halved, once and for every seed: one half is the
     reference set, the other one the tuning set. The published runs select on all of them.
-    source: ``"real"``; ``"builtin"``, drawn faces, 4000 / 500 / 500 / 1000, see `mtlkit.data.faces`; ``"auto"``, real
-    where it is found, else the faces, which a line on stderr says. Real data lie in ``celeba`` below ``data_root`` as
-    torchvision has them and are converted once, into ``prepared`` beside it (2.5 GB).
-    main: the attribute of the main task, by CelebA's name; drawn faces have freckles in place of ``Attractive``.
-    tasks: 1..40, the main one and the first of the others in CelebA's order.
-    size: pixels in each direction, the published 64; images are squeezed from 178 x 218.
-    train: so many training images, drawn by the seed; 0 for all.
-    noise: share in [0, 1] of the training images whose label is flipped, other ones for each of ``noisy_tasks``:
-    ``"main"``, ``"auxiliary"`` or ``"all"``.
-    resident: bytes that each set may take on the device; larger ones are read from disk.
-    Raises `MtlkitError` for a setting outside these and for missing or damaged files.
+
+    Args:
+        source: `real`; `builtin`, drawn faces, 4000 / 500 / 500 / 1000, see `mtlkit.data.faces`; `auto`, real where it
+            is found, else the faces, which a line on stderr says. Real data lie in `celeba` below `data_root` as
+            torchvision has them and are converted once, into `prepared` beside it (2.5 GB).
+        main: The attribute of the main task, by CelebA's name; drawn faces have freckles in place of `Attractive`.
+        tasks: 1..40, the main one and the first of the others in CelebA's order.
+        size: Pixels in each direction, the published 64; images are squeezed from 178 x 218.
+        train: So many training images, drawn by the seed; 0 for all.
+        noise: Share in [0, 1] of the training images whose label is flipped, other ones for each of `noisy_tasks`.
+        noisy_tasks: `main`, `auxiliary` or `all`.
+        resident: Bytes that each set may take on the device; larger ones are read from disk.
+
+    Raises:
+        MtlkitError: A setting outside these, or missing or damaged files.
     """
     one_of("main", main, ATTRIBUTES)
     one_of("noisy_tasks", noisy_tasks, NOISY)
@@ -101,13 +105,14 @@ def load(
 def prepare(data_root: str = "") -> Path:
     """Convert CelebA at 64 x 64, unless that is done; returns the folder. Nothing is downloaded.
 
-    Raises `MtlkitError` where there is no source or it is damaged, and where the writing fails.
+    Raises:
+        MtlkitError: There is no source or it is damaged, or the writing fails.
     """
     return COLLECTION.prepare(data_root)
 
 
 def status(data_root: str = "") -> dict[str, Any]:
-    """Whether CelebA is below the data root, and how to get it; ``problem`` tells of damage."""
+    """Whether CelebA is below the data root, and how to get it; `problem` tells of damage."""
     return COLLECTION.status(data_root)
 
 

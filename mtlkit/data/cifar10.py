@@ -63,15 +63,22 @@ def load(
 
     The training images are cut, in the official order, into blocks of 1000. Seed k takes block k modulo the number of
     blocks but one and permutes it into train and reference; the last block is for tuning. Block 0 is the published one.
-    source: ``"real"``; ``"builtin"``, scikit-learn's digits; ``"auto"``, real where it is found, else the digits,
-    which a line on stderr says. Real data are ``cifar10.npz`` below ``data_root``, else torchvision's folder
-    ``cifar-10-batches-py``.
-    noise_kind: ``"uniform"`` or ``"background"`` flips of a fraction ``noise`` in [0, 1] of the labels; or
-    ``"human_aggre"``, ``"human_random1"`` to ``"human_random3"``, ``"human_worse"`` from ``cifar10n.npz``, where
-    ``noise`` is ignored. Noise enters train alone, on the main task or on all (``noisy_tasks``).
-    reference_size: 1..200 reference images, 0 for all; reference_noise: probability in [0, 1] of flips there.
-    tasks: 1..10; main_class: 0..9; test_images: ``"all"`` at hand or the ``"published"`` first 2000.
-    Raises `MtlkitError` for a setting outside these and for missing or damaged files.
+
+    Args:
+        source: `real`; `builtin`, scikit-learn's digits; `auto`, real where it is found, else the digits, which a line
+            on stderr says. Real data are `cifar10.npz` below `data_root`, else torchvision's folder
+            `cifar-10-batches-py`.
+        noise_kind: `uniform` or `background` flips of a fraction `noise` in [0, 1] of the labels; or `human_aggre`,
+            `human_random1` to `human_random3`, `human_worse` from `cifar10n.npz`, where `noise` is ignored. Noise
+            enters train alone, on the main task or on all (`noisy_tasks`).
+        reference_size: 1..200 reference images, 0 for all.
+        reference_noise: Probability in [0, 1] of flips there.
+        tasks: 1..10.
+        main_class: 0..9.
+        test_images: `all` at hand or the `published` first 2000.
+
+    Raises:
+        MtlkitError: A setting outside these, or missing or damaged files.
     """
     one_of("source", source, ("auto", "real", "builtin"))
     one_of("noise_kind", noise_kind, (*label_noise.KINDS, *HUMAN))
@@ -118,10 +125,12 @@ def load(
 
 
 def prepare(data_root: str = "") -> Path:
-    """Download CIFAR-10 through torchvision, which checks it, and write ``cifar10.npz``; returns its path.
+    """Download CIFAR-10 through torchvision, which checks it, and write `cifar10.npz`; returns its path.
 
-    What is already there is not downloaded again. Raises `MtlkitError` where the download or the writing fails, and
-    rather than replace an archive with other images.
+    What is already there is not downloaded again.
+
+    Raises:
+        MtlkitError: The download or the writing fails, or an archive with other images would be replaced.
     """
     from torchvision.datasets import CIFAR10
 
@@ -151,7 +160,7 @@ def prepare(data_root: str = "") -> Path:
 
 
 def status(data_root: str = "") -> dict[str, Any]:
-    """Whether CIFAR-10 is below the data root, as which variant, and how to get it; ``problem`` tells of damage."""
+    """Whether CIFAR-10 is below the data root, as which variant, and how to get it; `problem` tells of damage."""
     root = paths.data_root(data_root)
     data, problem = None, None
     try:
@@ -195,7 +204,7 @@ def _read_torchvision(root: Path) -> Source:
 
 
 def _arrays(path: Path, names: tuple[str, ...], expected: str) -> dict[str, np.ndarray]:
-    """The arrays ``names`` of an archive and the texts beside them, if any; never unpickles."""
+    """The arrays `names` of an archive and the texts beside them, if any; never unpickles."""
     try:
         archive = np.load(path, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):

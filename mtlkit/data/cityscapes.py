@@ -33,15 +33,19 @@ def load(
     """Images (3, H, W) with labels (H, W) 0..classes-1 or -1, and disparity (1, H, W), normalised, 0 where there is
     none.
 
-    source: ``"real"``; ``"builtin"``, rendered streets; ``"auto"``, real where it is found, else the streets, which a
-    line on stderr says. Real data lie in ``cityscapes`` below ``data_root`` and are converted once, into ``prepared``
-    beside it.
-    main: the main task, ``"segmentation"`` or ``"disparity"``. classes: 7, as published, or 19, which is a variant of
-    its own and is not rendered.
-    split: numbers of images; ``"2975/500"`` is published, where the reference and tuning sets are part of train. Three
-    and four as in `mtlkit.data.nyuv2.load`; the default, a fifth held out for reference and tuning, is a choice.
-    augment, size, noise, noisy_tasks, resident: as there.
-    Raises `MtlkitError` for a setting outside these and for missing or damaged files.
+    Args:
+        source: `real`; `builtin`, rendered streets; `auto`, real where it is found, else the streets, which a line on
+            stderr says. Real data lie in `cityscapes` below `data_root` and are converted once, into `prepared` beside
+            it.
+        main: The main task, `segmentation` or `disparity`.
+        classes: 7, as published, or 19, which is a variant of its own and is not rendered.
+        split: Numbers of images; `2975/500` is published, where the reference and tuning sets are part of train. Three
+            and four as in `mtlkit.data.nyuv2.load`; the default, a fifth held out for reference and tuning, is a
+            choice.
+        augment, size, noise, noisy_tasks, resident: As there.
+
+    Raises:
+        MtlkitError: A setting outside these, or missing or damaged files.
     """
     return benchmark(classes).load(seed, source=source, data_root=data_root, main=main, split=split, size=size,
                                    augment=augment, noise=noise, noisy_tasks=noisy_tasks,
@@ -51,13 +55,14 @@ def load(
 def prepare(data_root: str = "") -> Path:
     """Convert CityScapes with 7 classes at 128 x 256, unless that is done; returns the folder. Nothing is downloaded.
 
-    Raises `MtlkitError` where there is no source or it is damaged, and where the writing fails.
+    Raises:
+        MtlkitError: There is no source or it is damaged, or the writing fails.
     """
     return benchmark().prepare(data_root)
 
 
 def status(data_root: str = "") -> dict[str, Any]:
-    """Whether CityScapes is below the data root, as which variant, and how to get it; ``problem`` tells of damage."""
+    """Whether CityScapes is below the data root, as which variant, and how to get it; `problem` tells of damage."""
     return benchmark().status(data_root)
 
 

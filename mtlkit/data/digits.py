@@ -25,10 +25,19 @@ def load(
     """800 / 200 / 200 / 597 digits as (3, 32, 32) images: bilinear enlargement, the grey channel three times.
 
     The first 1000 digits are permuted by the seed into train and reference, the next 200 are for tuning, the last 597
-    for testing, whatever the seed. tasks: 1..10; main_class: digit 0..9; noise: fraction in [0, 1] of flipped train
-    labels, ``noise_kind`` uniform | background, ``noisy_tasks`` main | all; ``reference_size`` of the 200 reference
-    digits (0: all), with flips of a fraction ``reference_noise``.
-    Raises `MtlkitError` for a setting outside these.
+    for testing, whatever the seed.
+
+    Args:
+        tasks: 1..10.
+        main_class: Digit 0..9.
+        noise: Fraction in [0, 1] of flipped train labels.
+        noise_kind: `uniform` or `background`.
+        noisy_tasks: `main` or `all`.
+        reference_size: Of the 200 reference digits; 0 for all.
+        reference_noise: Fraction of flips there.
+
+    Raises:
+        MtlkitError: A setting outside these.
     """
     from sklearn.datasets import load_digits
 

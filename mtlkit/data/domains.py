@@ -16,8 +16,8 @@ VARIANT = "digits-domains"
 
 
 def draw(size: int, count: int = 4) -> Maps:
-    """The first ``count`` of the domains plain, negative, slanted and outline: ``image`` (M, 3, size, size) uint8 and
-    ``class`` (M,), M about 450, with every digit about 45 times."""
+    """The first `count` of the domains plain, negative, slanted and outline: `image` (M, 3, size, size) uint8 and
+    `class` (M,), M about 450, with every digit about 45 times."""
     from sklearn.datasets import load_digits
 
     pixels, digits = load_digits(return_X_y=True)

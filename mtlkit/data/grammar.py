@@ -57,7 +57,7 @@ LANGUAGES = {
 
 @dataclass(frozen=True)
 class Noun:
-    """A thing; or with ``name`` somebody or something of that kind (``PER``, ``LOC``, ``ORG``), and ``concept`` numbers
+    """A thing; or with `name` somebody or something of that kind (`PER`, `LOC`, `ORG`), and `concept` numbers
     the name."""
 
     concept: int
@@ -69,7 +69,7 @@ class Noun:
 
 @dataclass(frozen=True)
 class Clause:
-    """Who does what to whom, how and where; ``passive`` and ``adverb_first`` change the saying, not the meaning."""
+    """Who does what to whom, how and where; `passive` and `adverb_first` change the saying, not the meaning."""
 
     subject: Noun
     verb: int
@@ -82,9 +82,12 @@ class Clause:
 
 
 def tagged(code: str, split: str, count: int) -> list[list[Word]]:
-    """The first so many sentences of a split, of the language that takes the place of ``code``.
+    """The first so many sentences of a split, of the language that takes the place of `code`.
 
-    Every language has sentences of its own. Raises `MtlkitError` for a code without a toy language.
+    Every language has sentences of its own.
+
+    Raises:
+        MtlkitError: A code without a toy language.
     """
     one_of("language", code, LANGUAGES)
     draw = Random(f"tagged {code} {split}")
@@ -94,11 +97,14 @@ def tagged(code: str, split: str, count: int) -> list[list[Word]]:
 def pairs(problem: str, code: str, split: str, count: int) -> list[tuple[str, str, int]]:
     """The first so many pairs of a split, with their label; all languages say the same pairs.
 
-    problem: ``"pawsx"``, whether both sentences mean the same (1): a paraphrase moves the adverb or changes the voice;
-    what only looks like one exchanges who and whom, has another thing, or is negated. ``"xnli"``: the second sentence
-    contradicts the first (0), follows from it (1), or says more (2). The second sentence alone tells much, as in XNLI
-    (and unlike PAWS-X), so that a small network learns something within a minute.
-    Raises `MtlkitError` for a code without a toy language.
+    Args:
+        problem: `pawsx`, whether both sentences mean the same (1): a paraphrase moves the adverb or changes the voice;
+            what only looks like one exchanges who and whom, has another thing, or is negated. `xnli`: the second
+            sentence contradicts the first (0), follows from it (1), or says more (2). The second sentence alone tells
+            much, as in XNLI (and unlike PAWS-X), so that a small network learns something within a minute.
+
+    Raises:
+        MtlkitError: A code without a toy language.
     """
     one_of("language", code, LANGUAGES)
     draw = Random(f"{problem} {split}")

@@ -50,18 +50,22 @@ def load(
 
     Every image is a digit at the upper left and a random partner of the same set at the lower right of a 36 x 36
     canvas, their pixel-wise maximum, reduced to 28 x 28. The digits are split first, so that no two sets share one; the
-    tuning and test sets are the same for every seed. With ``published`` images are composed before they are split, as
-    in the papers: sets then share digits.
-    source: ``"real"``; ``"builtin"``, scikit-learn's digits, 800 / 200 / 200 / 397; ``"auto"``, real where it is found,
-    else the digits, which a line on stderr says. Real data are torchvision's folder ``MNIST`` below ``data_root``.
-    main: the digit of the main task, ``"left"`` or ``"right"``; the other one is the auxiliary task.
-    noise_kind: ``"uniform"``, a label is replaced by another class drawn evenly with probability ``noise`` in [0, 1];
-    ``"background"``, by class 0. Noise enters train alone, on the ``"main"`` task, the ``"auxiliary"`` ones or
-    ``"all"``.
-    unrelated: a third task that has nothing to do with the main one: ``"random"`` labels 0 to 9, or the ``"parity"`` of
-    the auxiliary digit; ``"none"``.
-    train: so many training images, 1 to 15,000; 0 for all.
-    Raises `MtlkitError` for a setting outside these and for missing files.
+    tuning and test sets are the same for every seed. With `published` images are composed before they are split, as in
+    the papers: sets then share digits.
+
+    Args:
+        source: `real`; `builtin`, scikit-learn's digits, 800 / 200 / 200 / 397; `auto`, real where it is found, else
+            the digits, which a line on stderr says. Real data are torchvision's folder `MNIST` below `data_root`.
+        main: The digit of the main task, `left` or `right`; the other one is the auxiliary task.
+        noise_kind: `uniform`, a label is replaced by another class drawn evenly with probability `noise` in [0, 1];
+            `background`, by class 0.
+        noisy_tasks: Noise enters train alone, on the `main` task, the `auxiliary` ones or `all`.
+        unrelated: A third task that has nothing to do with the main one: `random` labels 0 to 9, or the `parity` of the
+            auxiliary digit; `none`.
+        train: So many training images, 1 to 15,000; 0 for all.
+
+    Raises:
+        MtlkitError: A setting outside these, or missing files.
     """
     for name, value, choices in (("source", source, ("auto", "real", "builtin")), ("main", main, MAIN),
                                  ("noise_kind", noise_kind, KINDS), ("noisy_tasks", noisy_tasks, NOISY),
@@ -101,7 +105,9 @@ def prepare(data_root: str = "") -> Path:
     """Download MNIST through torchvision, which checks it; returns its folder.
 
     Unpacked files that are not whole, because unpacking was interrupted, are unpacked again: torchvision would not.
-    Raises `MtlkitError` where the download or the writing fails.
+
+    Raises:
+        MtlkitError: The download or the writing fails.
     """
     from torchvision.datasets import MNIST
 
@@ -119,7 +125,7 @@ def prepare(data_root: str = "") -> Path:
 
 
 def status(data_root: str = "") -> dict[str, Any]:
-    """Whether MNIST is below the data root, and how to get it; ``problem`` tells of damage."""
+    """Whether MNIST is below the data root, and how to get it; `problem` tells of damage."""
     root, problem = paths.data_root(data_root), None
     try:
         found = _read(root) is not None

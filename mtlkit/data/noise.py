@@ -9,7 +9,7 @@ KINDS = ("uniform", "background")
 
 
 def check_rate(p: float) -> None:
-    """Raise `MtlkitError` unless ``p`` lies in [0, 1]."""
+    """Raise `MtlkitError` unless `p` lies in [0, 1]."""
     if not 0 <= p <= 1:
         raise MtlkitError(f"noise is {p}, but it is a fraction of the labels and has to lie between 0 and 1.")
 
@@ -17,12 +17,18 @@ def check_rate(p: float) -> None:
 def flip(labels: Tensor, p: float, kind: str, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Flip binary labels at random.
 
-    labels: (N,) with values 0 and 1, any dtype; p: probability in [0, 1].
-    kind: ``"uniform"``, every label flips with probability p; ``"background"``, every 0 becomes 1 with probability p
-    and a 1 stays. One draw is spent per label whatever p and kind are, so with equally seeded generators the labels
-    that flip at a small p also flip at any larger one.
-    Returns the new labels (N,), in the dtype given, and the mask (N,) of the flipped ones.
-    Raises `MtlkitError` for p outside [0, 1] or an unknown kind.
+    Args:
+        labels: (N,) with values 0 and 1, any dtype.
+        p: Probability in [0, 1].
+        kind: `uniform`, every label flips with probability p; `background`, every 0 becomes 1 with probability p and a
+            1 stays. One draw is spent per label whatever p and kind are, so with equally seeded generators the labels
+            that flip at a small p also flip at any larger one.
+
+    Returns:
+        The new labels (N,), in the dtype given, and the mask (N,) of the flipped ones.
+
+    Raises:
+        MtlkitError: p outside [0, 1] or an unknown kind.
     """
     check_rate(p)
     one_of("noise_kind", kind, KINDS)

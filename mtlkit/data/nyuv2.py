@@ -46,19 +46,25 @@ def load(
     """Images (3, H, W) with labels (H, W) 0..12 or -1, depth (1, H, W) in metres or 0, normals (3, H, W) or 0.
 
     Normals: x right, y up, z to the camera.
-    source: ``"real"``; ``"builtin"``, rendered rooms; ``"auto"``, real where it is found, else the rooms, which a line
-    on stderr says. Real data lie in ``nyuv2`` below ``data_root`` and are converted once, into ``prepared`` beside it.
-    main: the main task, ``"segmentation"``, ``"depth"`` or ``"normals"``.
-    split: numbers of images. ``"795/654"`` trains on all (the reference and tuning sets are then part of train);
-    ``"636/159/654"`` holds a reference set out, which is the tuning set too; ``"636/80/79/654"`` has four disjoint
-    sets. Others go as well, such as ``"40/10/10/20"``; 0 is all that is left. The published lists of 636 and 159 images
-    are not at hand: both are drawn by the seed from the official order, in which neighbours are often of one scene.
-    size: height x width; smaller ones for quick runs, labels, depth and normals then by the nearest pixel.
-    augment: random scale and crop, and flips, of training and reference batches.
-    noise: share in [0, 1] of the training images that get the labels of another image, other ones for each of
-    ``noisy_tasks``: ``"main"``, ``"auxiliary"`` or ``"all"``.
-    resident: bytes that each set may take on the device; larger ones are read from disk.
-    Raises `MtlkitError` for a setting outside these and for missing or damaged files.
+
+    Args:
+        source: `real`; `builtin`, rendered rooms; `auto`, real where it is found, else the rooms, which a line on
+            stderr says. Real data lie in `nyuv2` below `data_root` and are converted once, into `prepared` beside it.
+        main: The main task, `segmentation`, `depth` or `normals`.
+        split: Numbers of images. `795/654` trains on all (the reference and tuning sets are then part of train);
+            `636/159/654` holds a reference set out, which is the tuning set too; `636/80/79/654` has four disjoint
+            sets. Others go as well, such as `40/10/10/20`; 0 is all that is left. The published lists of 636 and 159
+            images are not at hand: both are drawn by the seed from the official order, in which neighbours are often of
+            one scene.
+        size: Height x width; smaller ones for quick runs, labels, depth and normals then by the nearest pixel.
+        augment: Random scale and crop, and flips, of training and reference batches.
+        noise: Share in [0, 1] of the training images that get the labels of another image, other ones for each of
+            `noisy_tasks`.
+        noisy_tasks: `main`, `auxiliary` or `all`.
+        resident: Bytes that each set may take on the device; larger ones are read from disk.
+
+    Raises:
+        MtlkitError: A setting outside these, or missing or damaged files.
     """
     return BENCHMARK.load(seed, source=source, data_root=data_root, main=main, split=split, size=size,
                           augment=augment, noise=noise, noisy_tasks=noisy_tasks, resident=resident)  # fmt: skip
@@ -67,13 +73,14 @@ def load(
 def prepare(data_root: str = "") -> Path:
     """Convert NYUv2 at 288 x 384, unless that is done; returns the folder. Nothing is downloaded.
 
-    Raises `MtlkitError` where there is no source or it is damaged, and where the writing fails.
+    Raises:
+        MtlkitError: There is no source or it is damaged, or the writing fails.
     """
     return BENCHMARK.prepare(data_root)
 
 
 def status(data_root: str = "") -> dict[str, Any]:
-    """Whether NYUv2 is below the data root, as which variant, and how to get it; ``problem`` tells of damage."""
+    """Whether NYUv2 is below the data root, as which variant, and how to get it; `problem` tells of damage."""
     return BENCHMARK.status(data_root)
 
 
@@ -88,7 +95,7 @@ def _with_normals(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _jpeg(folder: Path) -> Source | None:
-    """``{train,test}/{image,label,depth}``: JPEG; PNG labels 0..12 and 255; PNG depth of 8 bits."""
+    """`{train,test}/{image,label,depth}`: JPEG; PNG labels 0..12 and 255; PNG depth of 8 bits."""
     if not any((folder / "train" / "image").glob("*.jpg")):
         return None
     suffixes = {"image": ".jpg", "label": ".png", "depth": ".png"}

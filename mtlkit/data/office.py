@@ -60,20 +60,25 @@ def load(
     fits those of Office-Home. The published lists of images are not at hand: which images go where is drawn once, the
     same for every seed. The validation part is the tuning set; the reference set is cut from the training part by the
     seed, evenly over the classes.
-    dataset: ``"office31"``, ``"office_home"`` or ``"pacs"``.
-    source: ``"real"``; ``"builtin"``, scikit-learn's digits drawn in as many ways as there are domains, see
-    `mtlkit.data.domains`; ``"auto"``, real where it is found, else the digits, which a line on stderr says. Real data
-    are folders ``<dataset>/<domain>/<class>`` below ``data_root``, as the archives hold them, and are converted once,
-    into ``prepared`` beside them.
-    main: the domain of the main task, by its name; empty for the first. Of the digits, the one at the same place.
-    size: pixels in each direction, 224 as published; images are squeezed where they are no squares.
-    train_on: ``"train"``, four disjoint sets; ``"trval"``, as in the RLW release, the training part and the validation
-    part: then the tuning set is no longer held out.
-    reference: share in (0, 1) of what is trained on that becomes the reference set.
-    noise: share in [0, 1] of the training images of every domain concerned whose class is replaced by another one,
-    drawn evenly; ``noisy_tasks``: ``"main"``, ``"auxiliary"`` or ``"all"`` domains.
-    resident: bytes that each domain of each set may take on the device; larger ones are read from disk.
-    Raises `MtlkitError` for a setting outside these and for missing or damaged files.
+
+    Args:
+        dataset: `office31`, `office_home` or `pacs`.
+        source: `real`; `builtin`, scikit-learn's digits drawn in as many ways as there are domains, see
+            `mtlkit.data.domains`; `auto`, real where it is found, else the digits, which a line on stderr says. Real
+            data are folders `<dataset>/<domain>/<class>` below `data_root`, as the archives hold them, and are
+            converted once, into `prepared` beside them.
+        main: The domain of the main task, by its name; empty for the first. Of the digits, the one at the same place.
+        size: Pixels in each direction, 224 as published; images are squeezed where they are no squares.
+        train_on: `train`, four disjoint sets; `trval`, as in the RLW release, the training part and the validation
+            part: then the tuning set is no longer held out.
+        reference: Share in (0, 1) of what is trained on that becomes the reference set.
+        noise: Share in [0, 1] of the training images of every domain concerned whose class is replaced by another one,
+            drawn evenly.
+        noisy_tasks: `main`, `auxiliary` or `all` domains.
+        resident: Bytes that each domain of each set may take on the device; larger ones are read from disk.
+
+    Raises:
+        MtlkitError: A setting outside these, or missing or damaged files.
     """
     one_of("dataset", dataset, DOMAINS)
     one_of("main", main or DOMAINS[dataset][0], DOMAINS[dataset])
@@ -118,7 +123,8 @@ def load(
 def cut(labels: Tensor, domain: str, seed: int, train_on: str, reference: float) -> dict[str, Tensor]:
     """Rows of the four sets of one domain, in order; labels (M,) int64.
 
-    Raises `MtlkitError` where a set would be empty.
+    Raises:
+        MtlkitError: A set would be empty.
     """
     draws = generator(0, f"split {domain}")
     parts: list[list[Tensor]] = [[], [], []]
@@ -140,7 +146,7 @@ def cut(labels: Tensor, domain: str, seed: int, train_on: str, reference: float)
 
 
 def published_sizes(count: int) -> list[int]:
-    """Training, validation and test images of a class of ``count``."""
+    """Training, validation and test images of a class of `count`."""
     return [count * 3 // 5, count // 5, count - count * 3 // 5 - count // 5]
 
 
@@ -185,7 +191,7 @@ def _classes(dataset: str, base: Path, folders: Mapping[str, Path]) -> Sequence[
 
 
 def _plain(name: str) -> str:
-    """A folder's name as it is compared: people write ``Real World`` with a space, an underscore or neither."""
+    """A folder's name as it is compared: people write `Real World` with a space, an underscore or neither."""
     return "".join(filter(str.isalnum, name)).lower()
 
 

@@ -4,9 +4,9 @@ the archive PASCAL_MT that the release of RLW names; images become 512 x 512.
 What the papers fix is the list of tasks, the numbers of classes and 512 x 512. Choices where they are silent:
 
 - images of any shape are resized to H x W, so their aspect changes; nothing is padded;
-- segmentation comes from ``semseg/VOC12``, else from ``semseg/pascal-context``, else from ``semseg`` itself;
-- parts come from PASCAL-Part's annotations, ``.mat``, of which persons count (head, torso, upper arms, lower arms,
-  upper legs, lower legs; a hand is lower arm, a foot lower leg, the neck torso), or from ``.png`` with 0..6 and 255; an
+- segmentation comes from `semseg/VOC12`, else from `semseg/pascal-context`, else from `semseg` itself;
+- parts come from PASCAL-Part's annotations, `.mat`, of which persons count (head, torso, upper arms, lower arms,
+  upper legs, lower legs; a hand is lower arm, a foot lower leg, the neck torso), or from `.png` with 0..6 and 255; an
   image without a person's part has no label;
 - saliency is salient above one half;
 - normals are 2 v / 255 - 1, made unit length, invalid where shorter than one half, in the axes of the archive; every
@@ -75,14 +75,18 @@ def load(
     """Images (3, H, W) with labels (H, W) 0..20, parts (H, W) 0..6 and saliency (H, W) 0 or 1, all three 255 where
     there is none, and normals (3, H, W), 0 where there is none. The mass of a sample without a label is 0.
 
-    source: ``"real"``; ``"builtin"``, rendered photographs; ``"auto"``, real where it is found, else these, which a
-    line on stderr says. Real data lie in ``PASCAL_MT`` below ``data_root`` and are converted once, into ``prepared``
-    beside it: 3 MB an image at 512 x 512.
-    main: the main task, ``"segmentation"``, ``"human_parts"``, ``"saliency"`` or ``"normals"``.
-    split: numbers of images, as in `mtlkit.data.nyuv2.load`; ``"0/0"`` trains and tests on all, as published. The
-    default, 500 images each held out for reference and tuning, is a choice. Rendered scenes need numbers.
-    augment: random rotation, scale and flips. size, noise, noisy_tasks, resident: as there.
-    Raises `MtlkitError` for a setting outside these and for missing or damaged files.
+    Args:
+        source: `real`; `builtin`, rendered photographs; `auto`, real where it is found, else these, which a line on
+            stderr says. Real data lie in `PASCAL_MT` below `data_root` and are converted once, into `prepared` beside
+            it: 3 MB an image at 512 x 512.
+        main: The main task, `segmentation`, `human_parts`, `saliency` or `normals`.
+        split: Numbers of images, as in `mtlkit.data.nyuv2.load`; `0/0` trains and tests on all, as published. The
+            default, 500 images each held out for reference and tuning, is a choice. Rendered scenes need numbers.
+        size, noise, noisy_tasks, resident: As there.
+        augment: Random rotation, scale and flips.
+
+    Raises:
+        MtlkitError: A setting outside these, or missing or damaged files.
     """
     return BENCHMARK.load(seed, source=source, data_root=data_root, main=main, split=split, size=size,
                           augment=augment, noise=noise, noisy_tasks=noisy_tasks, resident=resident)  # fmt: skip
@@ -91,13 +95,14 @@ def load(
 def prepare(data_root: str = "") -> Path:
     """Convert PASCAL-Context at 512 x 512, unless that is done; returns the folder. Nothing is downloaded.
 
-    Raises `MtlkitError` where there is no source or it is damaged, and where the writing fails.
+    Raises:
+        MtlkitError: There is no source or it is damaged, or the writing fails.
     """
     return BENCHMARK.prepare(data_root)
 
 
 def status(data_root: str = "") -> dict[str, Any]:
-    """Whether PASCAL-Context is below the data root, and how to get it; ``problem`` tells of damage."""
+    """Whether PASCAL-Context is below the data root, and how to get it; `problem` tells of damage."""
     return BENCHMARK.status(data_root)
 
 

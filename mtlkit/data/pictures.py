@@ -25,7 +25,7 @@ SMALLEST = 8
 
 @dataclass(frozen=True)
 class WholeImage(Field):
-    """A number, or ``channels`` of them, that say something about the whole image."""
+    """A number, or `channels` of them, that say something about the whole image."""
 
     def check(self, array: np.ndarray, size: Size, where: object) -> None:
         """Nothing: labels are checked where they are read, before there is any image."""
@@ -39,7 +39,7 @@ class WholeImage(Field):
 class Pictures(Stored):
     """One of the four sets, N samples of T tasks, whose images lie on disk or, where they fit, on the device.
 
-    The labels that training sees are the label groups; targets are these as ``dtype``.
+    The labels that training sees are the label groups; targets are these as `dtype`.
     """
 
     dtype: torch.dtype = torch.int64
@@ -47,13 +47,13 @@ class Pictures(Stored):
     @classmethod
     def labelled(cls, images: Tensor, rows: Tensor, labels: Tensor, *, resident: int = RESIDENT,
                  dtype: torch.dtype = torch.int64) -> "Pictures":  # fmt: skip
-        """The samples at ``rows`` (N,) of images (M, 3, H, W) uint8, with clean labels (T, N) int64."""
+        """The samples at `rows` (N,) of images (M, 3, H, W) uint8, with clean labels (T, N) int64."""
         return cls({"image": images}, rows, (), rows.new_empty(0, len(rows)), labels,
                    torch.zeros_like(labels, dtype=torch.bool), torch.ones(labels.shape),
                    torch.tensor([MEAN, STD])[..., None, None], resident, dtype)  # fmt: skip
 
     def take(self, index: Tensor) -> Samples:
-        """The samples at ``index`` (B,) int64: images (B, 3, H, W) float32, standardised per channel by the statistics
+        """The samples at `index` (B,) int64: images (B, 3, H, W) float32, standardised per channel by the statistics
         of ImageNet; targets (T, B)."""
         batch = super().take(index)
         batch.targets = batch.groups.to(self.dtype)
@@ -72,11 +72,11 @@ class Pictures(Stored):
 
 
 class Collection(Benchmark):
-    """A data set with labels of whole images; its ``load`` is that of its module."""
+    """A data set with labels of whole images; its `load` is that of its module."""
 
     def at_hand(self, source: str, data_root: str, size: int) -> Maps | None:
         """The real data at size x size pixels, prepared if they are not yet; None where the stand-in is to be used,
-        which a line on stderr says if the source is ``auto``."""
+        which a line on stderr says if the source is `auto`."""
         one_of("source", source, ("auto", "real", "builtin"))
         if size < SMALLEST:
             raise MtlkitError(f"size is {size!r}; expected are pixels in each direction, at least {SMALLEST}.")
@@ -103,5 +103,5 @@ def rgb(path: Path) -> np.ndarray:
 
 
 def spoilt_tasks(noisy: str, tasks: int) -> list[int]:
-    """The tasks that ``main``, ``auxiliary`` and ``all`` stand for."""
+    """The tasks that `main`, `auxiliary` and `all` stand for."""
     return {"main": [0], "auxiliary": list(range(1, tasks)), "all": list(range(tasks))}[noisy]

@@ -49,9 +49,11 @@ def read(path: Path, problem: Problem) -> list[Example] | None:
 
     Tagged sentences have a word, a tab and a tag per line and a blank line after each; pairs two sentences and a label
     per line, with tabs. Of CoNLL-U the form and UPOS are taken, without spaces within words, as in XTREME; lines of
-    several words at once (``1-2``) and of words that are not in the text (``1.1``) are left out. Departure: XTREME's
+    several words at once (`1-2`) and of words that are not in the text (`1.1`) are left out. Departure: XTREME's
     scripts keep several words at once in place of their parts.
-    Raises `MtlkitError`, which names file and line, for anything else.
+
+    Raises:
+        MtlkitError: Anything else; names file and line.
     """
     conllu, number = path.suffix == ".conllu", {label: k for k, label in enumerate(problem.labels)}
     width = 10 if conllu else 3 if problem.pairs else 2
@@ -103,7 +105,9 @@ def divide(pool: Pool, shares: Sequence[float], pairs: bool, seed: int, purpose:
 
     Examples with a text in common stay together: a tagged sentence as a whole, either sentence of a pair. Pairs are
     parallel where every language has as many.
-    Raises `MtlkitError` where a part is empty.
+
+    Raises:
+        MtlkitError: A part is empty.
     """
     parallel = pairs and len({len(examples) for examples in pool.values()}) == 1
     if parallel:
@@ -122,7 +126,7 @@ def divide(pool: Pool, shares: Sequence[float], pairs: bool, seed: int, purpose:
 
 
 def _parts(rows: Sequence[Sequence[Key]], shares: Sequence[float], draw: torch.Generator) -> list[list[int]]:
-    """Rows in random order, cut by ``shares``; rows with a text in common, or linked by others, stay together."""
+    """Rows in random order, cut by `shares`; rows with a text in common, or linked by others, stay together."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 

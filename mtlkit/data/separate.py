@@ -14,8 +14,9 @@ from mtlkit.data.base import Samples
 class SeparateSamples(Samples):
     """A batch with inputs for every task: T tasks, `B_t` samples of task t, B of them at most. Rows end in padding.
 
-    inputs, targets: T tensors (B_t, ...) each.
-    groups, flipped, mass, index: (T, B); zero, False, zero and zero where a task has fewer samples.
+    Attributes:
+        inputs, targets: T tensors (B_t, ...) each.
+        groups, flipped, mass, index: (T, B); zero, False, zero and zero where a task has fewer samples.
     """
 
     inputs: tuple[Tensor, ...]

@@ -28,10 +28,14 @@ Item = Mapping[str, Any]
 class Field:
     """One map per image.
 
-    name: of the field and of its files. task: the task that learns it; empty for the image.
-    dtype: as stored. channels: 0 for maps (H, W), else stored as (channels, H, W) and found as (H, W, channels).
-    classes: labels are 0 .. classes-1, or ``ignore``; 0 for measurements, which are finite, and 0 where there is none.
-    outputs: of a network that predicts the field; as many as classes or channels where not given.
+    Attributes:
+        name: Of the field and of its files.
+        task: The task that learns it; empty for the image.
+        dtype: As stored.
+        channels: 0 for maps (H, W), else stored as (channels, H, W) and found as (H, W, channels).
+        classes: Labels are 0 .. classes-1, or `ignore`; 0 for measurements, which are finite, and 0 where there is
+            none.
+        outputs: Of a network that predicts the field; as many as classes or channels where not given.
     """
 
     name: str
@@ -43,7 +47,7 @@ class Field:
     outputs: int = 0
 
     def check(self, array: np.ndarray, size: Size, where: object) -> None:
-        """Raise `MtlkitError`, which names ``where``, unless this is a map of an image of ``size``."""
+        """Raise `MtlkitError`, which names `where`, unless this is a map of an image of `size`."""
         expected = (*size, self.channels) if self.channels else size
         if array.shape != expected or not array.size:
             raise MtlkitError(f"{where} has the shape {array.shape}; expected is {expected}, by the size of its image.")
@@ -81,12 +85,13 @@ IMAGE = Field("image", "", np.uint8, channels=3)
 class Source:
     """One source of a data set, as it lies on disk.
 
-    variant: names the source in records.
-    fields: one per task, beside the image.
-    items: of the splits train and test, in order.
-    read: ``read(item) -> {field: array}``, the image (H, W, 3) uint8 among them; raises `MtlkitError`.
-    files: all that is read.
-    derive: adds the fields that the source lacks; they are not in the checksum.
+    Attributes:
+        variant: Names the source in records.
+        fields: One per task, beside the image.
+        items: Of the splits train and test, in order.
+        read: `read(item) -> {field: array}`, the image (H, W, 3) uint8 among them; raises `MtlkitError`.
+        files: All that is read.
+        derive: Adds the fields that the source lacks; they are not in the checksum.
     """
 
     variant: str
@@ -97,7 +102,7 @@ class Source:
     derive: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = dict
 
     def rows(self, split: str, size: Size, absorb: Callable[[bytes], None]) -> Iterator[dict[str, np.ndarray]]:
-        """Every image and its maps as stored, and ``present`` (T,); `absorb` gets a checksum of what is read."""
+        """Every image and its maps as stored, and `present` (T,); `absorb` gets a checksum of what is read."""
         for item in self.items[split]:
             found = self.read(item)
             absorb(checksum(*found.values()).encode())
@@ -114,7 +119,7 @@ class Source:
 
 
 def read(path: Path) -> np.ndarray:
-    """An array from ``.npy`` or an image file: grey or palette (H, W), colour (H, W, 3)."""
+    """An array from `.npy` or an image file: grey or palette (H, W), colour (H, W, 3)."""
     try:
         if path.suffix == ".npy":
             array = np.load(path, allow_pickle=False)
@@ -134,7 +139,8 @@ def read(path: Path) -> np.ndarray:
 def walk(files: Mapping[str, tuple[Path, str]]) -> list[Item]:
     """The images of one split, by number: for every field the folder and the suffix of its files.
 
-    Raises `MtlkitError` for a file that other fields have and one lacks, and where there are none.
+    Raises:
+        MtlkitError: A file that other fields have and one lacks, or there are none.
     """
     names = {name: {path.stem for path in folder.glob(f"*{suffix}")} for name, (folder, suffix) in files.items()}
     every = sorted(set().union(*names.values()), key=lambda name: (len(name), name))
@@ -147,7 +153,7 @@ def walk(files: Mapping[str, tuple[Path, str]]) -> list[Item]:
 
 
 def mtan(root: Path, variant: str, fields: tuple[Field, ...]) -> Source | None:
-    """The layout of mtan's archives, ``{train,val}/{image,...}/<k>.npy``; None where there is no such folder.
+    """The layout of mtan's archives, `{train,val}/{image,...}/<k>.npy`; None where there is no such folder.
 
     Images are fractions in [0, 1], which 8 bits round by 0.002 at most.
     """

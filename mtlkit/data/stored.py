@@ -1,6 +1,6 @@
 """Images with maps for labels, prepared once as memory-mapped arrays, and taken batch by batch.
 
-A prepared set is a folder with one folder per split, in it one ``.npy`` per field, (N, ...), and ``meta.json``.
+A prepared set is a folder with one folder per split, in it one `.npy` per field, (N, ...), and `meta.json`.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Maps:
-    """A data set at hand: for train and test the fields (M, ...) by name, and ``present`` (M, T), which maps hold any
+    """A data set at hand: for train and test the fields (M, ...) by name, and `present` (M, T), which maps hold any
     label, T in the order of the benchmark's fields."""
 
     variant: str
@@ -46,13 +46,14 @@ class Stored:
     """One of the four sets, N samples of T tasks, whose maps lie on disk or, where they fit, on the device; the batches
     are the same either way.
 
-    maps: fields (M, ...) by name, ``image`` (M, 3, H, W) uint8 among them.
-    rows: (N,) int64, which of them are the samples; on the device of the maps.
-    targets: names of the T tasks' fields, the main task's first.
-    partners: (T, N) int64, whose labels a sample has: its own number, or, where they are wrong, another one's.
-    groups, flipped, mass: (T, N), as in `Samples`; mass is 0 where a map holds no label at all, else 1.
-    statistics: (2, 3, 1, 1), mean and standard deviation of the channels.
-    resident: so many bytes may move to the device; more are read from disk batch by batch, for which a GPU waits.
+    Attributes:
+        maps: Fields (M, ...) by name, `image` (M, 3, H, W) uint8 among them.
+        rows: (N,) int64, which of them are the samples; on the device of the maps.
+        targets: Names of the T tasks' fields, the main task's first.
+        partners: (T, N) int64, whose labels a sample has: its own number, or, where they are wrong, another one's.
+        groups, flipped, mass: (T, N), as in `Samples`; mass is 0 where a map holds no label at all, else 1.
+        statistics: (2, 3, 1, 1), mean and standard deviation of the channels.
+        resident: So many bytes may move to the device; more are read from disk batch by batch, for which a GPU waits.
     """
 
     maps: dict[str, Tensor]
@@ -67,7 +68,7 @@ class Stored:
 
     @classmethod
     def of(cls, maps: dict[str, Tensor], rows: Tensor, targets: Mapping[str, int], resident: int) -> "Stored":
-        """The samples at ``rows``, clean and without groups; targets: columns of ``maps["present"]`` by field."""
+        """The samples at `rows`, clean and without groups; `targets`, columns of `maps["present"]` by field."""
         mass = maps["present"][rows][:, list(targets.values())].T.float().contiguous()
         own = torch.arange(len(rows)).repeat(len(targets), 1)
         return cls({name: maps[name] for name in ("image", *targets)}, rows, tuple(targets), own,
@@ -79,7 +80,7 @@ class Stored:
         return len(self.rows)
 
     def to(self, device: torch.device | str) -> "Stored":
-        """The same set, for batches on ``device``."""
+        """The same set, for batches on `device`."""
         moved = {name: getattr(self, name).to(device) for name in ("groups", "flipped", "mass", "statistics")}
         if sum(values[:1].nbytes for values in self.maps.values()) * len(self) > self.resident:
             return replace(self, **moved)
@@ -88,7 +89,7 @@ class Stored:
                        **moved)  # fmt: skip
 
     def join(self, other: "Stored") -> "Stored":
-        """This set followed by ``other``; both are cut from the same maps."""
+        """This set followed by `other`; both are cut from the same maps."""
         if self.targets != other.targets or any(other.maps[name] is not self.maps[name] for name in self.maps):
             raise MtlkitError("the two sets are not cut from the same maps for the same tasks: they cannot be joined.")
         along = {name: torch.cat((getattr(self, name), getattr(other, name)), -1)
@@ -107,7 +108,7 @@ class Stored:
         return replace(self, partners=partners, flipped=flipped, mass=self.mass.gather(1, partners))
 
     def take(self, index: Tensor) -> Samples:
-        """The samples at ``index`` (B,) int64: images (B, 3, H, W) float32, standardised per channel; labels
+        """The samples at `index` (B,) int64: images (B, 3, H, W) float32, standardised per channel; labels
         (B, H, W) int64; measurements (B, channels, H, W) float32."""
         device, at, index = self.mass.device, index.to(self.rows.device), index.to(self.mass.device)
         rows = [self.rows[at], *self.rows[self.partners[:, at]]]
@@ -121,10 +122,12 @@ class Stored:
 
 
 def prepare(source: Source, size: Size, folder: Path) -> Path:
-    """Write the prepared set of a source below ``folder``, unless it is there; returns its own folder.
+    """Write the prepared set of a source below `folder`, unless it is there; returns its own folder.
 
     It is written whole or not at all; of several processes that want it one writes and the others wait.
-    Raises `MtlkitError` for a fault in the source, which it names, and where the writing fails.
+
+    Raises:
+        MtlkitError: A fault in the source, which it names, or the writing fails.
     """
     try:
         target = folder / f"{source.variant}-{size[0]}x{size[1]}-{source.fingerprint()}"

@@ -38,21 +38,28 @@ def load(
 ) -> Dataset:
     """Fresh functions, inputs, splits and noise for every seed.
 
-    tasks, input_dimension, output_dimension, and the split sizes: at least 1.
-    kind: ``"regression"``, targets f_t(x); or ``"classification"``, 1 where f_t(x) exceeds its median over the train
-    inputs, with output_dimension 1.
-    noise: fraction in [0, 1] of the main task's train targets (of every task's with ``noisy_tasks="all"``) that are
-    spoilt. noise_kind for regression: ``"replace"`` (default) by -0.5, or ``"gaussian"`` by draws from N(0, 0.2), 0.2
-    being the variance; round(noise * train) targets are spoilt. For classification: flips, ``"uniform"`` (default) or
-    ``"background"``.
-    related_std: standard deviation >= 0 of eps_t; 0 makes all tasks the same function.
-    published: with 250 inputs the published pre-activation has a standard deviation of 34, so that nearly all targets
-    are 1 and there is little to learn. By default it is divided by its standard deviation,
-    sqrt(input_dimension * (1 + related_std^2)), which spreads the targets over (0, 1); True leaves it as published.
-    |tanh| is even, and 600 samples do not show an even function's direction among 250: the published network fits them
-    and then does worse on test than a constant. With 20 inputs or fewer it learns most of the function.
-    Departures from the release besides: a tuning set of its own, targets with the shape of the predictions.
-    Raises `MtlkitError` for a setting outside these.
+    Departures from the release, besides the one of `published`: a tuning set of its own, targets with the shape of the
+    predictions.
+
+    Args:
+        tasks, input_dimension, output_dimension, train, reference, tuning, test: At least 1.
+        kind: `regression`, targets f_t(x); or `classification`, 1 where f_t(x) exceeds its median over the train
+            inputs, with output_dimension 1.
+        noise: Fraction in [0, 1] of the main task's train targets (of every task's with `noisy_tasks="all"`) that are
+            spoilt.
+        noise_kind: For regression: `replace` (default) by -0.5, or `gaussian` by draws from N(0, 0.2), 0.2 being the
+            variance; round(noise * train) targets are spoilt. For classification: flips, `uniform` (default) or
+            `background`.
+        related_std: Standard deviation >= 0 of eps_t; 0 makes all tasks the same function.
+        published: With 250 inputs the published pre-activation has a standard deviation of 34, so that nearly all
+            targets are 1 and there is little to learn. By default it is divided by its standard deviation,
+            sqrt(input_dimension * (1 + related_std^2)), which spreads the targets over (0, 1); True leaves it as
+            published. |tanh| is even, and 600 samples do not show an even function's direction among 250: the published
+            network fits them and then does worse on test than a constant. With 20 inputs or fewer it learns most of the
+            function.
+
+    Raises:
+        MtlkitError: A setting outside these.
     """
     one_of("kind", kind, NOISE_KINDS)
     noise_kind = noise_kind or NOISE_KINDS[kind][0]

@@ -1,6 +1,6 @@
 """Text as numbers: word pieces, learnt from the training text or those of a published encoder, and their alignment.
 
-A word is cut greedily into the longest known pieces, of which all but the first begin with ``##`` (WordPiece as in
+A word is cut greedily into the longest known pieces, of which all but the first begin with `##` (WordPiece as in
 BERT, Devlin et al. 2019, section 3). The pieces are learnt by merging the most frequent neighbours (Sennrich et al.
 2016, arXiv 1508.07909). Sequences are built as in XTREME (Hu et al. 2020, arXiv 2003.11080): [CLS] words [SEP], or
 [CLS] first [SEP] second [SEP].
@@ -47,7 +47,7 @@ class Tokenizer(Protocol):
 
 
 class WordPieces:
-    """A vocabulary of word pieces; the first four are ``SPECIAL``."""
+    """A vocabulary of word pieces; the first four are `SPECIAL`."""
 
     pad, unknown, first, separator = PAD, UNKNOWN, FIRST, SEPARATOR
 
@@ -60,11 +60,13 @@ class WordPieces:
 
     @classmethod
     def learn(cls, texts: Iterable[str], size: int) -> "WordPieces":
-        """At most ``size`` pieces: the special ones, single characters by frequency, up to half of the others, then
+        """At most `size` pieces: the special ones, single characters by frequency, up to half of the others, then
         merges by frequency.
 
         Ties are broken by the pieces themselves, so equal texts give equal pieces, in whatever order they come.
-        Raises `MtlkitError` where ``size`` leaves no room for a character.
+
+        Raises:
+            MtlkitError: `size` leaves no room for a character.
         """
         room = size - len(SPECIAL)
         if room < 2:
@@ -102,9 +104,10 @@ class WordPieces:
 
 
 def _merges(words: list[tuple[list[str], int]], known: set[str], count: int) -> list[str]:
-    """The first ``count`` new pieces that come of merging, again and again, the most frequent neighbours.
+    """The first `count` new pieces that come of merging, again and again, the most frequent neighbours.
 
-    words: symbols and frequency of every word; the symbols are merged in place.
+    Args:
+        words: Symbols and frequency of every word; the symbols are merged in place.
     """
     pairs: Counter[Pair] = Counter()
     where: defaultdict[Pair, set[int]] = defaultdict(set)
@@ -155,7 +158,8 @@ def _merge(symbols: list[str], pair: Pair, merged: str) -> list[str]:
 class OfEncoder:
     """The tokenizer of a published encoder of the BERT family, from the local cache.
 
-    Raises `MtlkitError` where it is not there, or has no special pieces as BERT's.
+    Raises:
+        MtlkitError: It is not there, or has no special pieces as BERT's.
     """
 
     def __init__(self, name: str) -> None:
@@ -191,7 +195,7 @@ def _spaced(character: str) -> str:
 def tagged(tokenizer: Tokenizer, words: Sequence[str], tags: Sequence[int], longest: int) -> Iterator[Sequences]:
     """Pieces and labels of one sentence: a word's first piece has its label, all else `IGNORE`.
 
-    A sentence of more than ``longest`` pieces goes on as a further one, as XTREME's preparation has it, so that no
+    A sentence of more than `longest` pieces goes on as a further one, as XTREME's preparation has it, so that no
     label is lost. A word without visible characters, or alone too long, becomes the unknown piece.
     """
     room = longest - 2
@@ -216,7 +220,7 @@ def _framed(tokenizer: Tokenizer, pieces: list[int], labels: list[int]) -> Seque
 def paired(tokenizer: Tokenizer, first: str, second: str, longest: int) -> tuple[Sequences, bool]:
     """Pieces and segments (0, and 1 from the second sentence on) of a pair of sentences, and whether it was shortened.
 
-    A pair of more than ``longest`` pieces loses pieces at the end of whichever sentence is longer at that moment, of
+    A pair of more than `longest` pieces loses pieces at the end of whichever sentence is longer at that moment, of
     the second where both are as long: as the tokenizers of XTREME's time; today's fast ones leave the second the more.
     """
     a, b, room = tokenizer.encode(first), tokenizer.encode(second), longest - 3
@@ -230,7 +234,7 @@ def paired(tokenizer: Tokenizer, first: str, second: str, longest: int) -> tuple
 
 
 def padded(rows: Sequence[Sequence[int]], length: int, value: int) -> Tensor:
-    """(N, length) int64: every row, and ``value`` after it."""
+    """(N, length) int64: every row, and `value` after it."""
     table = torch.full((len(rows), length), value)
     for line, row in zip(table, rows, strict=True):
         line[: len(row)] = torch.tensor(row)

@@ -40,25 +40,33 @@ def load(
     encoder: str = "",
 ) -> Dataset:
     """Sets of word pieces (N, L), and targets (N, L) with -100 where there is no label; for pairs pieces and segments
-    (N, 2, L), and targets (N,). L is the same in all, at most ``max_length``.
+    (N, 2, L), and targets (N,). L is the same in all, at most `max_length`.
 
-    Files are ``xtreme/<problem>/{train,dev,test}-<language>.tsv`` below ``data_root``, as XTREME's scripts write them;
-    for udpos also Universal Dependencies' ``<language>_*-ud-{train,dev,test}.conllu``, in any folder there. Every seed
-    draws a seventh of train as reference set; tuning is dev. Where test is missing or has no labels, tuning and test
-    are the halves of dev; where train is missing, dev alone is cut, into 70 % for train, 10 % for dev and 20 % for
-    test. Cuts keep examples that share a sentence together, in parallel files across all languages.
-    problem: ``"udpos"``, ``"panx"``, ``"pawsx"`` or ``"xnli"``.
-    source: ``"real"``; ``"builtin"``, toy languages (`mtlkit.data.grammar`) under the names of those whose typology
-    they follow; ``"auto"``, real where it is found, else the toy languages, which a line on stderr says.
-    languages: two-letter codes with commas; empty for RLW's. main: the one of the main task; empty for the first.
-    train: at most so many training examples per language; held_out: at most so many in each other set; 0 for all.
-    max_length: pieces, from 8. Longer sentences with tags go on as a further sample; longer pairs are shortened.
-    vocabulary: size of the word pieces, learnt from the training examples; ``encoder``: takes those of a published
-    encoder instead, by its name in Hugging Face's local cache.
-    Facts besides the usual: ``labels`` in the order of their numbers; ``pieces``, the size of the vocabulary;
-    ``length``, L; ``too_long``, examples by language of more than ``max_length`` pieces. Only pairs have label groups.
+    Files are `xtreme/<problem>/{train,dev,test}-<language>.tsv` below `data_root`, as XTREME's scripts write them; for
+    udpos also Universal Dependencies' `<language>_*-ud-{train,dev,test}.conllu`, in any folder there. Every seed draws
+    a seventh of train as reference set; tuning is dev. Where test is missing or has no labels, tuning and test are the
+    halves of dev; where train is missing, dev alone is cut, into 70 % for train, 10 % for dev and 20 % for test. Cuts
+    keep examples that share a sentence together, in parallel files across all languages.
+
+    Facts besides the usual: `labels` in the order of their numbers; `pieces`, the size of the vocabulary; `length`, L;
+    `too_long`, examples by language of more than `max_length` pieces. Only pairs have label groups.
+
     Departures from RLW: 17 tags for udpos, where its code adds an unused 18th.
-    Raises `MtlkitError` for a setting outside these, and for missing or faulty files.
+
+    Args:
+        problem: `udpos`, `panx`, `pawsx` or `xnli`.
+        source: `real`; `builtin`, toy languages (`mtlkit.data.grammar`) under the names of those whose typology they
+            follow; `auto`, real where it is found, else the toy languages, which a line on stderr says.
+        languages: Two-letter codes with commas; empty for RLW's.
+        main: The language of the main task; empty for the first.
+        train: At most so many training examples per language; 0 for all.
+        held_out: At most so many in each other set; 0 for all.
+        max_length: Pieces, from 8. Longer sentences with tags go on as a further sample; longer pairs are shortened.
+        vocabulary: Size of the word pieces, learnt from the training examples.
+        encoder: Takes the pieces of a published encoder instead, by its name in Hugging Face's local cache.
+
+    Raises:
+        MtlkitError: A setting outside these, or missing or faulty files.
     """
     one_of("problem", problem, PROBLEMS)
     one_of("source", source, ("auto", "real", "builtin"))
@@ -101,7 +109,8 @@ def load(
 def prepare(data_root: str = "") -> Path:
     """Read all files that are there and check them; returns their folder. XTREME's own scripts download them.
 
-    Raises `MtlkitError` for the first fault, and where there are none.
+    Raises:
+        MtlkitError: The first fault, or there are no files.
     """
     folder = paths.data_root(data_root) / "xtreme"
     found = [(path, problem) for problem in PROBLEMS for path in sorted((folder / problem).rglob("*"))

@@ -17,7 +17,7 @@ def text(tasks: int, outputs: int, pieces: int, *, pairs: bool = False, encoder:
          dropout: float = 0.1) -> SeparateInputs:  # fmt: skip
     """One encoder for all languages; a head per language is dropout at 0.1 and one linear layer, as published.
 
-    Without ``pairs`` inputs are pieces `(B, L)` and predictions `(B, L, C)`; with it inputs are pieces and segments
+    Without `pairs` inputs are pieces `(B, L)` and predictions `(B, L, C)`; with it inputs are pieces and segments
     `(B, 2, L)`, and predictions, made from the first piece, `(B, C)`.
 
     Args:
@@ -99,7 +99,7 @@ class Layer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, z: Tensor, there: Tensor) -> Tensor:
-        """there: `(B, 1, 1, L)` bool, which pieces may be attended to."""
+        """`there`, `(B, 1, 1, L)` bool, says which pieces may be attended to."""
         joint = self.queries_keys_values(self.before_attention(z)).unflatten(-1, (3, self.heads, -1))
         queries, keys, values = joint.permute(2, 0, 3, 1, 4)
         seen = F.scaled_dot_product_attention(queries, keys, values, attn_mask=there)

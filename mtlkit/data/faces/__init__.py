@@ -34,7 +34,7 @@ CHUNK = 64
 
 
 def draw(count: int, size: int, seed: int) -> tuple[Array, Array]:
-    """The first ``count`` faces of a seed: images (N, 3, size, size) uint8 and attributes (N, 40) in {0, 1}, uint8."""
+    """The first `count` faces of a seed: images (N, 3, size, size) uint8 and attributes (N, 40) in {0, 1}, uint8."""
     images = np.empty((count, 3, size, size), np.uint8)
     seen = np.empty((count, len(ATTRIBUTES)), np.uint8)
     for start in range(0, count, CHUNK):

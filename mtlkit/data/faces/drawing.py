@@ -11,7 +11,7 @@ Number = Array | float
 
 Pick = Callable[[Number], Any]
 Shape = Callable[[Array, Array, Pick], Array]
-"""``shape(u, v, of)`` gives about the distance of places (u, v) from the edge of a shape, negative inside; ``of`` gives
+"""`shape(u, v, of)` gives about the distance of places (u, v) from the edge of a shape, negative inside; `of` gives
 a number in a form that goes with u and v."""
 
 HAIR = {
@@ -33,7 +33,7 @@ def _box(left: Number, right: Number, top: Number, bottom: Number) -> Shape:
 
 
 def _stroke(x: Number, y: Number, half: Number, bend: Number, width: Number, taper: bool = False) -> Shape:
-    """A stroke about (x, y), 2 half long and 2 width thick, whose ends lie lower than its middle by ``bend``."""
+    """A stroke about (x, y), 2 half long and 2 width thick, whose ends lie lower than its middle by `bend`."""
 
     def shape(u: Array, v: Array, of: Pick) -> Array:
         along = ((u - of(x)) / of(half)) ** 2
@@ -108,7 +108,7 @@ class Drawing:
 
     def _paint(self, limits: tuple[float, float], shape: Shape, colour: Any, where: Array | None = None,
                strength: float = 1.0) -> None:  # fmt: skip
-        """Paint a shape, which lies between these limits of v, onto the faces ``where``."""
+        """Paint a shape, which lies between these limits of v, onto the faces `where`."""
         pick = slice(None) if where is None else np.flatnonzero(where)
         low, high = (edge * 1.08 + 1 + slack for edge, slack in zip(limits, (-0.2, 0.2), strict=True))
         rows = slice(max(int(low * self.size / 2), 0), int(high * self.size / 2) + 1)

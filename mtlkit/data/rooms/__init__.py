@@ -68,7 +68,9 @@ def render(count: int, *, seed: int, height: int, width: int, scene: str = "room
 
     Picture k depends on seed, split, scene, size and k alone, to the last bit on one machine, and shows the same at any
     size; pictures of different splits differ.
-    Raises `MtlkitError` for another scene, fewer than one picture, or fewer than 8 pixels on a side.
+
+    Raises:
+        MtlkitError: Another scene, fewer than one picture, or fewer than 8 pixels on a side.
     """
     if count < 1:
         raise MtlkitError(f"count is {count}, but at least 1 picture has to be rendered.")
@@ -111,8 +113,9 @@ def render_one(index: int, *, seed: int, height: int, width: int, scene: str = "
 def _hidden(depth: np.ndarray, shift: float) -> np.ndarray:
     """(H, W) bool: what one of the eyes cannot see because something that is nearer, beside it, is before it.
 
-    depth: metres, 0 for infinity. shift: pixels by which the pictures of a point at one metre differ between an eye and
-    the camera.
+    Args:
+        depth: Metres, 0 for infinity.
+        shift: Pixels by which the pictures of a point at one metre differ between an eye and the camera.
     """
     inverse = shift / np.where(depth > 0, depth, np.inf)
     hidden = np.zeros(depth.shape, bool)

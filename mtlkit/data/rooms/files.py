@@ -23,7 +23,10 @@ def write_nyuv2(root: Path | str, train: int, val: int, *, seed: int, height: in
     """Rooms as mtan prepared NYUv2: `<root>/{train,val}/{image,label,depth,normal}/<k>.npy`, k from 0; returns root.
 
     image (H, W, 3), label (H, W) in -1 .. 12, depth (H, W, 1) in metres, normal (H, W, 3), all float32; see
-    `rooms.render`. Raises `MtlkitError` if root is there already, or cannot be written.
+    `rooms.render`.
+
+    Raises:
+        MtlkitError: The root is there already, or cannot be written.
     """
     return _write_arrays(root, "room", {}, train, val, seed, height, width)
 
@@ -32,7 +35,9 @@ def write_cityscapes(root: Path | str, train: int, val: int, *, seed: int, heigh
     """Streets as mtan prepared CityScapes: `<root>/{train,val}/{image,label_7,depth}/<k>.npy`, k from 0; returns root.
 
     image (H, W, 3), label_7 (H, W) in -1 .. 6, depth (H, W, 1), inverse, all float32; see `rooms.render`.
-    Raises `MtlkitError` if root is there already, or cannot be written.
+
+    Raises:
+        MtlkitError: The root is there already, or cannot be written.
     """
     return _write_arrays(root, "street", {"label": "label_7"}, train, val, seed, height, width)
 
@@ -46,7 +51,9 @@ def write_pascal_context(root: Path | str, train: int, val: int, *, seed: int, h
     both arms or legs carry the left one's name), without objects where there is no person; sal_distill/<id>.png, 255
     salient and 0 not; normals_distill/<id>.png, 255 (n + 1) / 2, which is (128, 128, 128) where there is none;
     ImageSets/Context/{train,val}.txt, one id per line. Not written: the edges and context labels of pascal-context/.
-    Raises `MtlkitError` if root is there already, or cannot be written.
+
+    Raises:
+        MtlkitError: The root is there already, or cannot be written.
     """
 
     def write(folder: Path) -> None:

@@ -29,7 +29,8 @@ class Paint(NamedTuple):
     """Two colours, RGB in [0, 1], and where on a solid the second one is: where sin(2 pi (frequency x + phase)) exceeds
     `bias` along every axis with a frequency > 0, x being metres in the solid's frame; nowhere if all are 0.
 
-    glow: the share in [0, 1] of the colour that is there without light.
+    Attributes:
+        glow: The share in [0, 1] of the colour that is there without light.
     """
 
     colour: Vector
@@ -43,7 +44,10 @@ class Paint(NamedTuple):
 class Solid(NamedTuple):
     """A shape of `ROUND` with its middle at `centre` and its full extents `size`, turned by `yaw` radians to the left.
 
-    name: what it is; part: number of the human part, 0 if none; salient: whether it is what the picture is about.
+    Attributes:
+        name: What it is.
+        part: Number of the human part, 0 if none.
+        salient: Whether it is what the picture is about.
     """
 
     shape: str
@@ -105,8 +109,11 @@ class Camera(NamedTuple):
 class Scene(NamedTuple):
     """Solids, a camera, and light.
 
-    ambient: light from all sides; sky: RGB at the horizon and overhead; exposure: mean value of the picture before
-    noise, as an automatic camera has it; noise: standard deviation of the sensor's.
+    Attributes:
+        ambient: Light from all sides.
+        sky: RGB at the horizon and overhead.
+        exposure: Mean value of the picture before noise, as an automatic camera has it.
+        noise: Standard deviation of the sensor's.
     """
 
     solids: list[Solid]
@@ -121,12 +128,14 @@ class Scene(NamedTuple):
 class View(NamedTuple):
     """What a camera sees. H, W: image size.
 
-    seen: (H, W) int, index of the solid; -1 for none, the sky.
-    depth: (H, W), metres along the optical axis; 0 for the sky.
-    normal: (3, H, W), unit, camera coordinates: x to the right, y up, z towards the camera; 0 for the sky.
-    point: (3, H, W), world coordinates; local: the same in the frame of its solid, metres from its centre.
-    facing: (3, H, W), the normal in world coordinates.
-    rays: (3, H, W), see `Camera.rays`.
+    Attributes:
+        seen: (H, W) int, index of the solid; -1 for none, the sky.
+        depth: (H, W), metres along the optical axis; 0 for the sky.
+        normal: (3, H, W), unit, camera coordinates: x to the right, y up, z towards the camera; 0 for the sky.
+        point: (3, H, W), world coordinates.
+        local: The same in the frame of its solid, metres from its centre.
+        facing: (3, H, W), the normal in world coordinates.
+        rays: (3, H, W), see `Camera.rays`.
     """
 
     seen: np.ndarray
@@ -191,7 +200,10 @@ def _windows(centre: np.ndarray, half: np.ndarray, sin: np.ndarray, cos: np.ndar
 def _entry(origin: np.ndarray, direction: np.ndarray, rounded: np.ndarray) -> np.ndarray:
     """Depth (h, w) at which rays enter a unit solid; not a number or inf where they miss it.
 
-    origin: (3,) and direction: (3, h, w), in the solid's frame; rounded: (3,) bool.
+    Args:
+        origin: (3,), in the solid's frame.
+        direction: (3, h, w), in the solid's frame.
+        rounded: (3,) bool.
     """
     near, far = [], []
     if not rounded.all():
