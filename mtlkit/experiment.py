@@ -116,10 +116,10 @@ def run_seeds(experiment: str, p: Parameters, problem: Problem) -> list[dict[str
         made = {seed: _or_diverged(partial(run, experiment, p, seed, problem)) for seed in p.seeds}
     else:
         made = _together(experiment, p, problem)
-    ended = {seed: one for seed, one in made.items() if isinstance(one, MtlkitError)}
-    for seed, error in ended.items():
+    ended = [(seed, one) for seed, one in made.items() if isinstance(one, MtlkitError)]
+    for seed, error in ended[1:]:
         print(f"seed {seed}: {error}", file=sys.stderr)
-    for seed, error in ended.items():
+    for seed, error in ended[:1]:
         also = f" So ended {len(ended)} of {len(made)} seeds." if len(made) > 1 else ""
         raise MtlkitError(f"seed {seed}: {error}{also}") from error
     return [made[seed] for seed in p.seeds]
@@ -179,9 +179,9 @@ def _train(experiment: str, p: Parameters, seed: int, data: Dataset, network: nn
            identity: str) -> dict[str, Any]:  # fmt: skip
     start = time.perf_counter()
     training = _made(p, seed, data, network)
-    with Progress(f"seed {seed}") as progress, _memory(p.device) as memory:
+    with Progress(f"seed {seed}") as progress, machine.watch(p.device) as seen:
         history = training.fit(checkpoint=checkpoint, identity=identity, progress=progress)
-    return _record(experiment, p, seed, data, training, history, time.perf_counter() - start, memory())
+    return _record(experiment, p, seed, data, training, history, time.perf_counter() - start, seen)
 
 
 def _train_together(experiment: str, p: Parameters, ones: Sequence[_Seed]) -> list[dict[str, Any] | MtlkitError]:
@@ -190,12 +190,12 @@ def _train_together(experiment: str, p: Parameters, ones: Sequence[_Seed]) -> li
     model = batched.Batched([_made(p, one.seed, one.data, one.network) for one in ones])
     if "cuda" in p.device and model.not_captured is not None:
         print(f"steps are not captured as a CUDA graph, because {model.not_captured}")
-    with Progress(f"{len(ones)} seeds") as progress, _memory(p.device) as memory:
+    with Progress(f"{len(ones)} seeds") as progress, machine.watch(p.device) as seen:
         found = model.fit(checkpoints=[one.checkpoint for one in ones], identities=[one.identity for one in ones],
-                             progress=progress)  # fmt: skip
+                          progress=progress)  # fmt: skip
     seconds = (time.perf_counter() - start) / len(ones)
     return [history if isinstance(history, MtlkitError) else
-            _record(experiment, p, one.seed, one.data, training, history, seconds, memory(), len(ones))
+            _record(experiment, p, one.seed, one.data, training, history, seconds, seen, len(ones))
             for one, training, history in zip(ones, model.runs, found, strict=True)]  # fmt: skip
 
 
@@ -210,16 +210,8 @@ def _made(p: Parameters, seed: int, data: Dataset, network: nn.Module) -> Run:
     return Run(network, _tasks(data, p), rule, data, Settings(**settings))
 
 
-@contextmanager
-def _memory(device: str) -> Iterator[Callable[[], float | None]]:
-    """Gives the MB that were allocated at most on a GPU since then."""
-    if "cuda" in device:
-        torch.cuda.reset_peak_memory_stats(device)
-    yield lambda: torch.cuda.max_memory_allocated(device) / 2**20 if "cuda" in device else None
-
-
 def _record(experiment: str, p: Parameters, seed: int, data: Dataset, training: Run, history: dict[str, Any],
-            seconds: float, memory: float | None, seeds: int = 1) -> dict[str, Any]:  # fmt: skip
+            seconds: float, seen: machine.Seen, seeds: int = 1) -> dict[str, Any]:  # fmt: skip
     network = training.network
     network.trained = True  # for a notebook that shows predictions
     return {
@@ -243,10 +235,10 @@ def _record(experiment: str, p: Parameters, seed: int, data: Dataset, training: 
         "cost": {
             "seconds_per_step": statistics.median(history["epoch_seconds"]) / training.steps_per_epoch,
             "seconds": seconds,
-            "peak_memory_mb": memory,
+            "peak_memory_mb": seen.peak_memory_mb,
         },
         "environment": records.environment(p.device, p.threads)
-        | {"processes": together().count, "batched_seeds": seeds},
+        | {"processes": together().count, "batched_seeds": seeds, "not_deterministic": sorted(seen.not_deterministic)},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

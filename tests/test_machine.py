@@ -1,10 +1,14 @@
-"""Settings of the process, in a process of its own."""
+"""Settings of the process, in a process of its own, and what is seen of its device."""
 
 import os
 import subprocess
 import sys
+import warnings
 
 import pytest
+import torch
+
+from mtlkit import machine
 
 FAULTS = """
 import resource, torch
@@ -31,3 +35,23 @@ def test_freed_memory_is_kept() -> None:
     threads, kept = run("machine.prepare(3)")
     assert threads == 3
     assert kept < 1000 < run("torch.set_num_threads(1)")[1]
+
+
+def test_operators_without_a_deterministic_algorithm_are_named() -> None:
+    """Without a line on the terminal for each; other warnings come through."""
+    values, ones = torch.zeros(3), torch.ones(2)
+    before = torch.utils.deterministic.fill_uninitialized_memory
+    with pytest.warns(UserWarning, match="another") as shown, machine.deterministic() as found:
+        assert torch.are_deterministic_algorithms_enabled()
+        for _ in range(2):
+            values.put_(torch.tensor([0, 1]), ones)
+        warnings.warn("another", UserWarning, stacklevel=1)
+    assert found == {"put_"} and len(shown) == 1
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.utils.deterministic.fill_uninitialized_memory is before
+
+
+def test_of_a_cpu_nothing_is_seen() -> None:
+    with machine.watch("cpu") as seen:
+        assert not torch.are_deterministic_algorithms_enabled()
+    assert seen == machine.Seen(None, set())
