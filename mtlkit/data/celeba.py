@@ -10,9 +10,9 @@ import torch
 
 from mtlkit.data import faces
 from mtlkit.data.base import Dataset, checksum, generator, sizes
-from mtlkit.data.benchmark import NOISY
+from mtlkit.data.collection import Collection, noisy
 from mtlkit.data.noise import check_rate
-from mtlkit.data.pictures import Collection, Pictures, WholeImage, rgb, spoilt_tasks
+from mtlkit.data.pictures import Pictures, WholeImage, rgb, square
 from mtlkit.data.sources import Item, Source
 from mtlkit.data.stored import RESIDENT, Maps
 from mtlkit.errors import MtlkitError, one_of
@@ -64,12 +64,12 @@ def load(
         MtlkitError: A setting outside these, or missing or damaged files.
     """
     one_of("main", main, ATTRIBUTES)
-    one_of("noisy_tasks", noisy_tasks, NOISY)
     check_rate(noise)
     if tasks not in range(1, len(ATTRIBUTES) + 1):
         raise MtlkitError(f"tasks is {tasks}; expected is a number from 1 to {len(ATTRIBUTES)}.")
+    spoilt = noisy(noisy_tasks, tasks)
     names, origin = ATTRIBUTES, "the official partition"
-    maps = COLLECTION.at_hand(source, data_root, size)
+    maps = COLLECTION.at_hand(source, data_root, square(size))
     if maps is None:
         names, origin, maps = faces.ATTRIBUTES, "drawn, all but train the same for every seed", _drawn(seed, size)
     first = ATTRIBUTES.index(main)
@@ -87,8 +87,7 @@ def load(
     labels = of["attributes"].T.long()[order]
     splits = {name: Pictures.labelled(of["image"], at, labels[:, at], resident=resident, dtype=torch.float32)
               for name, at in rows.items()}  # fmt: skip
-    noisy = spoilt_tasks(noisy_tasks, tasks)
-    splits["train"] = splits["train"].spoilt(noise, noisy, generator(seed, "noise"))
+    splits["train"] = splits["train"].spoilt(noise, spoilt, generator(seed, "noise"))
     where = {"main": "the main task", "auxiliary": "the auxiliary tasks", "all": "all tasks"}[noisy_tasks]
     facts = {
         "sizes": sizes(**splits),
@@ -196,6 +195,5 @@ COLLECTION = Collection(
     variants=("celeba",),
     fields=FIELDS,
     size=(64, 64),
-    split="",
-    stand_in=("faces", ""),
+    stand_in="DRAWN faces",
 )

@@ -86,5 +86,6 @@ def benchmark(classes: int = 7) -> Benchmark:
         fields=fields,
         size=(128, 256),
         split="2380/298/297/500",
-        stand_in=("streets", "street") if classes == 7 else None,
+        stand_in="RENDERED streets" if classes == 7 else "",
+        scene=("streets", "street"),
     )

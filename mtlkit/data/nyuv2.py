@@ -186,5 +186,6 @@ BENCHMARK = Benchmark(
     fields=FIELDS,
     size=(288, 384),
     split="636/80/79/654",
-    stand_in=("rooms", "room"),
+    stand_in="RENDERED rooms",
+    scene=("rooms", "room"),
 )

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from mtlkit.data import domains
 from mtlkit.data.base import Dataset, generator, sizes
-from mtlkit.data.benchmark import NOISY
+from mtlkit.data.collection import Collection, noisy
 from mtlkit.data.noise import check_rate
-from mtlkit.data.pictures import Collection, Pictures, WholeImage, rgb, spoilt_tasks
+from mtlkit.data.pictures import Pictures, WholeImage, rgb, square
 from mtlkit.data.separate import Separate
 from mtlkit.data.sources import Item, Source
 from mtlkit.data.stored import RESIDENT
@@ -83,29 +83,29 @@ def load(
     one_of("dataset", dataset, DOMAINS)
     one_of("main", main or DOMAINS[dataset][0], DOMAINS[dataset])
     one_of("train_on", train_on, TRAIN_ON)
-    one_of("noisy_tasks", noisy_tasks, NOISY)
+    spoilt = noisy(noisy_tasks, len(DOMAINS[dataset]))
     check_rate(noise)
     if not 0 < reference < 1:
         raise MtlkitError(f"reference is {reference}; expected is the share of the training images that become the "
                           "reference set, between 0 and 1.")  # fmt: skip
-    maps = COLLECTIONS[dataset].at_hand(source, data_root, size)
+    maps = COLLECTIONS[dataset].at_hand(source, data_root, square(size))
     if maps is None:
         maps = domains.draw(size, len(DOMAINS[dataset]))
     names = list(maps.of)
     first = names[DOMAINS[dataset].index(main) if main else 0]
     order = [first, *(name for name in names if name != first)]
     classes = 1 + max(int(of["class"].max()) for of in maps.of.values())
-    noisy = [order[task] for task in spoilt_tasks(noisy_tasks, len(order))]
     parts: dict[str, list[Pictures]] = {"train": [], "reference": [], "tuning": [], "test": []}
-    for domain in order:
+    for task, domain in enumerate(order):
         of = maps.of[domain]
         labels = of["class"].long()
         for name, rows in cut(labels, domain, seed, train_on, reference).items():
             part = Pictures.labelled(of["image"], rows, labels[rows][None], resident=resident)
-            if name == "train" and domain in noisy:
+            if name == "train" and task in spoilt:
                 part = part.spoilt(noise, [0], generator(seed, f"noise {domain}"), classes)
             parts[name].append(part)
     splits = {name: Separate(of_all) for name, of_all in parts.items()}
+    where = ", ".join(order[task] for task in spoilt)
     held_out = "four disjoint sets" if train_on == "train" else "tuning is part of train and reference"
     facts = {
         "sizes": sizes(**splits),
@@ -115,7 +115,7 @@ def load(
         "classes": classes,
         "block": None,
         "wrong_main_labels": int(splits["train"].flipped[0].sum()),
-        "noise": f"another class for {noise} of the images: {', '.join(noisy)}" if noise else "none",
+        "noise": f"another class for {noise} of the images: {where}" if noise else "none",
     }
     return Dataset("office", maps.variant, maps.checksum, order, "multiclass", **splits, facts=facts)
 
@@ -210,8 +210,7 @@ COLLECTIONS = {
         variants=(name,),
         fields=(CLASS,),
         size=(224, 224),
-        split="",
-        stand_in=("digits-domains", ""),
+        stand_in="DRAWN digits",
     )
     for name in DOMAINS
 }

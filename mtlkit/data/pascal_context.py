@@ -182,6 +182,7 @@ BENCHMARK = Benchmark(
     fields=FIELDS,
     size=(512, 512),
     split="0/500/500/0",
-    stand_in=("photos", "photo"),
+    stand_in="RENDERED photographs",
+    scene=("photos", "photo"),
     augment=rotate_scale_and_flip,
 )

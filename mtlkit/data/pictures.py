@@ -1,9 +1,8 @@
-"""Images with labels of the whole image: how they are found, prepared and taken.
+"""Images with labels of the whole image: how they are read and taken.
 
 They are prepared as those with maps for labels are; only their labels are few enough to stay in memory.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,12 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtlkit import paths
 from mtlkit.data.base import Samples
-from mtlkit.data.benchmark import Benchmark
 from mtlkit.data.sources import Field, Size
-from mtlkit.data.stored import MEAN, RESIDENT, STD, Maps, Stored
-from mtlkit.errors import MtlkitError, one_of
+from mtlkit.data.stored import MEAN, RESIDENT, STD, Stored
+from mtlkit.errors import MtlkitError
 
 SMALLEST = 8
 """Pixels in each direction."""
@@ -71,23 +68,11 @@ class Pictures(Stored):
         return replace(self, groups=groups, flipped=groups != self.groups)
 
 
-class Collection(Benchmark):
-    """A data set with labels of whole images; its `load` is that of its module."""
-
-    def at_hand(self, source: str, data_root: str, size: int) -> Maps | None:
-        """The real data at size x size pixels, prepared if they are not yet; None where the stand-in is to be used,
-        which a line on stderr says if the source is `auto`."""
-        one_of("source", source, ("auto", "real", "builtin"))
-        if size < SMALLEST:
-            raise MtlkitError(f"size is {size!r}; expected are pixels in each direction, at least {SMALLEST}.")
-        root = paths.data_root(data_root)
-        maps = None if source == "builtin" else self._at_hand(root, (size, size))
-        if maps is None and source == "real":
-            raise self._missing(root)
-        if maps is None and source == "auto":
-            print(f"NOTE: {self.title} is not below {root}: using DRAWN images as a stand-in (source: auto). "
-                  f"`{self._command}` converts the real data.", file=sys.stderr)  # fmt: skip
-        return maps
+def square(size: int) -> Size:
+    """Height and width. Raises `MtlkitError` where they are too small."""
+    if size < SMALLEST:
+        raise MtlkitError(f"size is {size!r}; expected are pixels in each direction, at least {SMALLEST}.")
+    return size, size
 
 
 def rgb(path: Path) -> np.ndarray:
@@ -100,8 +85,3 @@ def rgb(path: Path) -> np.ndarray:
     except Exception as error:  # Pillow raises nearly anything for a file of another kind
         raise MtlkitError(f"{path} cannot be read as an image ({type(error).__name__}): it is damaged or not what its "
                           "name says.") from error  # fmt: skip
-
-
-def spoilt_tasks(noisy: str, tasks: int) -> list[int]:
-    """The tasks that `main`, `auxiliary` and `all` stand for."""
-    return {"main": [0], "auxiliary": list(range(1, tasks)), "all": list(range(tasks))}[noisy]

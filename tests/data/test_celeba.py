@@ -167,7 +167,7 @@ def test_settings_outside_their_choices(root, options, message):
 def test_the_stand_in(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(celeba, "STAND_IN", (150, 90, 60))
     data = load(tmp_path, source="auto", main="Attractive", train=100)
-    assert capsys.readouterr().err.startswith(f"NOTE: CelebA is not below {tmp_path}: using DRAWN images")
+    assert capsys.readouterr().err.startswith(f"NOTE: CelebA is not below {tmp_path}: using DRAWN faces")
     assert data.variant == "faces" and data.task_names[:2] == ["Freckles", "5_o_Clock_Shadow"]
     assert data.facts["sizes"] == {"train": 100, "reference": 45, "tuning": 45, "test": 60}
     images, seen = faces.draw(60, 16, 2)

@@ -237,7 +237,7 @@ def test_settings_outside_their_choices(root, options, message):
 
 def test_the_stand_in_says_so(tmp_path, capsys):
     data = load(tmp_path, source="auto", size=16, main="cartoon")
-    assert capsys.readouterr().err.startswith(f"NOTE: PACS is not below {tmp_path}: using DRAWN images")
+    assert capsys.readouterr().err.startswith(f"NOTE: PACS is not below {tmp_path}: using DRAWN digits")
     assert data.variant == "digits-domains" and data.facts["classes"] == 10
     assert data.task_names == ["negative", "plain", "slanted", "outline"], "the second domain is the main one"
     three = load(tmp_path, source="builtin", dataset="office31", size=16)

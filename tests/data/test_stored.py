@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtlkit import paths
-from mtlkit.data import benchmark, sources, stored
-from mtlkit.data.benchmark import Benchmark
+from mtlkit.data import collection, sources, stored
+from mtlkit.data.benchmark import Benchmark, cut
 from mtlkit.data.sources import IMAGE, Field, Source
 from mtlkit.data.stored import Stored
 from mtlkit.errors import MtlkitError
@@ -191,10 +191,10 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(source, tmp_path):
 def test_a_read_only_data_root_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "ROOT", tmp_path / "repository")
     (tmp_path / "root").mkdir()
-    assert benchmark.folder_of(tmp_path / "root") == tmp_path / "root" / "prepared"
+    assert collection.folder_of(tmp_path / "root") == tmp_path / "root" / "prepared"
     (tmp_path / "root").chmod(0o555)
     elsewhere = tmp_path / "repository" / "data" / "prepared"
-    assert benchmark.folder_of(tmp_path / "root") == benchmark.folder_of(tmp_path / "nowhere") == elsewhere
+    assert collection.folder_of(tmp_path / "root") == collection.folder_of(tmp_path / "nowhere") == elsewhere
 
 
 @pytest.mark.faults("damaged prepared data set")
@@ -351,48 +351,55 @@ AT_HAND = {"train": 40, "test": 10}
 
 @given(st.integers(0, 10**6), st.integers(1, 20), st.integers(1, 10), st.integers(1, 10), st.integers(1, 10))
 def test_four_numbers_are_four_disjoint_sets(seed, train, reference, tuning, test):
-    rows, told = benchmark.cut((train, reference, tuning, test), AT_HAND, seed, "X")
+    rows, told = cut((train, reference, tuning, test), AT_HAND, seed, "X")
     assert [len(rows[name]) for name in ("train", "reference", "tuning", "test")] == [train, reference, tuning, test]
     drawn = torch.cat([rows["train"], rows["reference"], rows["tuning"]])
     assert len(drawn.unique()) == len(drawn) and drawn.min() >= 0 and drawn.max() < 40 and rows["test"].max() < 10
     assert all((values.diff() > 0).all() for values in rows.values()), "in the order of the source"
-    other, _ = benchmark.cut((train, reference, tuning, test), AT_HAND, seed + 1, "X")
+    other, _ = cut((train, reference, tuning, test), AT_HAND, seed + 1, "X")
     assert torch.equal(rows["tuning"], other["tuning"]) and torch.equal(rows["test"], other["test"])
     assert told == "disjoint"
 
 
 def test_a_seed_changes_train_and_reference():
-    first, again, other = (benchmark.cut((20, 10, 10, 10), AT_HAND, seed, "X")[0] for seed in (3, 3, 4))
+    first, again, other = (cut((20, 10, 10, 10), AT_HAND, seed, "X")[0] for seed in (3, 3, 4))
     for name in ("train", "reference"):
         assert torch.equal(first[name], again[name]) and not torch.equal(first[name], other[name])
     assert torch.equal(first["test"], torch.arange(10))
 
 
 def test_three_numbers_tune_on_the_reference_set_and_two_hold_nothing_out():
-    rows, told = benchmark.cut((32, 8, 10), AT_HAND, 0, "X")
+    rows, told = cut((32, 8, 10), AT_HAND, 0, "X")
     assert sorted(torch.cat([rows["train"], rows["reference"]]).tolist()) == list(range(40))
     assert torch.equal(rows["tuning"], rows["reference"]) and told == "tuning is the reference set"
-    rows, told = benchmark.cut((40, 10), AT_HAND, 0, "X")
+    rows, told = cut((40, 10), AT_HAND, 0, "X")
     inside = torch.cat([rows["reference"], rows["tuning"]])
     assert torch.equal(rows["train"], torch.arange(40)) and len(inside.unique()) == len(inside) == 16
     assert told == "reference and tuning are part of train, a fifth each"
 
 
 def test_a_zero_is_all_that_is_left():
-    rows, _ = benchmark.cut((0, 5, 4, 0), AT_HAND, 0, "X")
+    rows, _ = cut((0, 5, 4, 0), AT_HAND, 0, "X")
     assert {name: len(values) for name, values in rows.items()} == {
         "train": 31,
         "reference": 5,
         "tuning": 4,
         "test": 10,
     }
-    assert [len(rows) for rows in benchmark.cut((0, 0), AT_HAND, 0, "X")[0].values()] == [40, 8, 8, 10]
+    assert [len(rows) for rows in cut((0, 0), AT_HAND, 0, "X")[0].values()] == [40, 8, 8, 10]
 
 
 @pytest.mark.parametrize("counts", [(41, 10), (30, 11, 10), (40, 11), (20, 10, 11, 1), (0, 0, 5), (0, 40, 1)])
 def test_more_images_than_there_are_is_an_error(counts):
     with pytest.raises(MtlkitError, match=r"^split is .*, but X has 40 images for train.*and 10 for test\.$"):
-        benchmark.cut(counts, AT_HAND, 0, "X")
+        cut(counts, AT_HAND, 0, "X")
+
+
+def made_up() -> Benchmark:
+    """A data set that is nowhere."""
+    return Benchmark(name="made_up", title="Made up", url="nowhere", licence="none", expected="a folder",
+                     find=lambda root: None, variants=("made-up",), fields=FIELDS, size=SIZE, split="4/2/2/3",
+                     stand_in="MADE scenes", scene=("scenes", "room"))  # fmt: skip
 
 
 def test_rendered_scenes_stand_in(monkeypatch, tmp_path, capsys):
@@ -405,8 +412,7 @@ def test_rendered_scenes_stand_in(monkeypatch, tmp_path, capsys):
 
     rooms = SimpleNamespace(render_one=render_one)
     monkeypatch.setattr("mtlkit.data.rooms", rooms, raising=False)
-    benchmark = Benchmark("made_up", "Made up", "nowhere", "none", "a folder", lambda root: None, ("made-up",), FIELDS,
-                          SIZE, "4/2/2/3", ("scenes", "room"))  # fmt: skip
+    benchmark = made_up()
     options = {"data_root": str(tmp_path), "main": "depth", "split": "", "size": ""} | PLAIN
     data, other = (benchmark.load(seed, source="auto", **options) for seed in (0, 1))
     assert "Made up is not below" in capsys.readouterr().err
@@ -439,7 +445,7 @@ def test_rendered_scenes_stand_in(monkeypatch, tmp_path, capsys):
         benchmark.load(0, source="real", **options)
     for source in ("auto", "builtin"):
         with pytest.raises(MtlkitError, match=missing.format("has none such")):
-            replace(benchmark, stand_in=None).load(0, source=source, **options)
+            replace(benchmark, stand_in="").load(0, source=source, **options)
 
 
 @pytest.mark.parametrize(
@@ -456,8 +462,6 @@ def test_rendered_scenes_stand_in(monkeypatch, tmp_path, capsys):
     ],
 )
 def test_a_setting_outside_its_choices_is_an_error(tmp_path, setting, message):
-    benchmark = Benchmark("made_up", "Made up", "nowhere", "none", "a folder", lambda root: None, (), FIELDS, SIZE,
-                          "4/2/2/3", ("scenes", "room"))  # fmt: skip
     options = {"source": "real", "data_root": str(tmp_path), "main": "depth", "split": "", "size": ""} | PLAIN
     with pytest.raises(MtlkitError, match=message):
-        benchmark.load(0, **(options | setting))
+        made_up().load(0, **(options | setting))
