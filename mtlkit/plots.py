@@ -117,6 +117,8 @@ def weight_histogram(records: Sequence[dict], study: Study | None = None) -> "Fi
                 style.outline(axes, counts / counts.sum(), kind, **options)
         if histograms:
             style.weight_axis(axes, histograms[0]["edges"])
+        else:
+            style.blank(axes)
     style.finish(figure, grid.values(), "weight (1 = equal share)", view.left_out(drawn, "one weight for all samples"))
     figure.supylabel("share of samples")
     return figure
@@ -136,6 +138,7 @@ def task_weights(records: Sequence[dict], study: Study | None = None) -> "Figure
     for (arm, condition), axes in grid.items():
         runs = [shares(one) for one in view.of(arm, condition)]
         if not runs:
+            style.blank(axes)
             continue
         mean, half = statistics.interval(runs)
         epochs = view.of(arm, condition)[0]["weights"]["epoch"]
@@ -179,7 +182,7 @@ def _dots(view: View, baseline: str | None, metrics: Sequence[str], at: str, by:
         ends = style.dots(axes, rows)
         if baseline in arms and len(base := rows[arms.index(baseline)][1]):
             axes.axvline(np.mean(base), color="black", linewidth=0.6, linestyle="--", zorder=1)
-        axes.set_xlabel(_axis_label(metric))
+        axes.set_xlabel(style.wrapped(axes, _axis_label(metric)))
         if not HIGHER_IS_BETTER[metric] and style.wants_log(ends):
             style.log_axis(axes, "x")
     for axes in grid[:, 0]:
@@ -187,7 +190,7 @@ def _dots(view: View, baseline: str | None, metrics: Sequence[str], at: str, by:
         axes.set_ylim(len(arms) - 0.4, -0.6)
     if len(conditions) > 1:
         for axes, label in zip(grid[0], view.conditions.values(), strict=True):
-            axes.set_title(label)
+            axes.set_title(style.wrapped(axes, label))
     return figure
 
 
@@ -262,7 +265,7 @@ def _curves(
         if may_be_log and style.wants_log(np.asarray(everything)):
             style.log_axis(axes, "y")
         if len(view.conditions) > 1:
-            axes.set_title(title)
+            axes.set_title(style.wrapped(axes, title))
     style.finish(figure, list(grid.flat)[: len(view.conditions)], "epoch", note)
     for axes in grid[:, 0]:
         axes.set_ylabel(label)

@@ -32,7 +32,10 @@ TICKS = (0.01, 0.1, 1, 10, 100)
 """Of a weight histogram."""
 
 LETTERS_PER_INCH = 20
-"""Of a legend."""
+"""Of a legend, and of what is written above and below a panel."""
+
+LABELS = 1.3
+"""Inches that the labels at the left of a page take of what panels have."""
 
 GREY, CLEAN, FLIPPED = "#666666", "#9CCBE8", "#B23A00"
 
@@ -96,6 +99,19 @@ def panels(rows: int, columns: int, width: float, height: float, **options: obje
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
+def wrapped(axes: Axes, text: str) -> str:
+    """A title or label in as many lines as the width of its panel asks for."""
+    columns, width = axes.get_subplotspec().get_gridspec().ncols, axes.figure.get_figwidth()
+    room = (width - LABELS) / columns if columns > 2 else width / columns
+    return textwrap.fill(text, int(LETTERS_PER_INCH * room), break_long_words=False)
+
+
+def blank(axes: Axes) -> None:
+    """Nothing but title and labels of a panel that has no data; at the left also the numbers, which are its row's."""
+    axes.spines[:].set_visible(False)
+    axes.tick_params(left=axes.get_subplotspec().is_first_col(), bottom=False, labelbottom=False)
+
+
 def line_style(place: int) -> dict:
     """Distinct in colour and, for grey print, in marker and dashes too."""
     return {
@@ -118,7 +134,7 @@ def facets(arms: dict[str, str], conditions: dict[str, str], **options: object) 
             lines = textwrap.fill(unbroken, 20, break_long_words=False)
             row[0].set_ylabel(lines, rotation=0, ha="right", va="center")
         for top, label in zip(axes[0], conditions.values(), strict=True):
-            top.set_title(label)
+            top.set_title(wrapped(top, label))
         return figure, dict(zip(pairs, axes.flat, strict=True))
     columns = min(3, len(pairs))
     rows = -(-len(pairs) // columns)
@@ -126,7 +142,7 @@ def facets(arms: dict[str, str], conditions: dict[str, str], **options: object) 
     figure, axes = panels(rows, columns, width, 0.7 + (1.6 if columns == 1 else 1.3) * rows, sharex=True, **options)
     if len(pairs) > 1:
         for (arm, condition), panel in zip(pairs, axes.flat, strict=False):
-            panel.set_title(arms[arm] if len(arms) > 1 else conditions[condition])
+            panel.set_title(wrapped(panel, arms[arm] if len(arms) > 1 else conditions[condition]))
     return figure, dict(zip(pairs, axes.flat, strict=False))
 
 
@@ -138,7 +154,7 @@ def finish(figure: Figure, used: Iterable[Axes], label: str, note: str = "") -> 
             axes.remove()
     lowest = {axes.get_subplotspec().colspan.start: axes for axes in used}  # the last one of a column stays
     for axes in lowest.values():
-        axes.set_xlabel(label)
+        axes.set_xlabel(wrapped(axes, label))
         axes.tick_params(labelbottom=True)  # also where the panel below it is empty
     entries = {}
     for axes in used:
@@ -146,7 +162,7 @@ def finish(figure: Figure, used: Iterable[Axes], label: str, note: str = "") -> 
             entries.setdefault(name, handle)
     if len(entries) > 1 or note:
         width = figure.get_figwidth()
-        title = textwrap.fill(note, int(LETTERS_PER_INCH * width)) or None
+        title = textwrap.fill(note, int(LETTERS_PER_INCH * width), break_on_hyphens=False) or None
         columns = _legend_columns(list(entries), width)
         legend = figure.legend(entries.values(), entries, loc="outside lower center", ncols=columns, title=title)
         legend.get_title().set_multialignment("center")
@@ -256,5 +272,5 @@ def ruled(axes: Axes, rows: int) -> None:
     for row in range(0, rows, 2):
         axes.axhspan(row - 0.5, row + 0.5, color="#F3F3F3", linewidth=0, zorder=0)
     axes.tick_params(axis="y", length=0)
-    axes.locator_params(axis="x", nbins=4)
+    axes.locator_params(axis="x", nbins=4 if axes.get_subplotspec().get_gridspec().ncols < 5 else 2)
     axes.grid(axis="x")

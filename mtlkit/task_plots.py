@@ -36,9 +36,9 @@ def gains(records: Sequence[dict], study: Study, at: str = "last") -> "Figure":
         values = {arm: some.dropna().to_numpy() for arm, some in mine}
         style.dots(axes[0], [(list(study.arms).index(arm), values.get(arm, ())) for arm in arms])
         axes[0].axvline(0, color="black", linewidth=0.6, linestyle="--", zorder=1)
-        axes[0].set_xlabel(delta.label)
+        axes[0].set_xlabel(style.wrapped(axes[0], delta.label))
         if rows > 1:
-            axes[0].set_title(study.label(condition))
+            axes[0].set_title(style.wrapped(axes[0], study.label(condition)))
         if strip:
             style.shades(axes[1], means[condition], list(tasks), most)
             axes[1].set_xlabel("gain, %")
@@ -75,9 +75,9 @@ def boxes(records: Sequence[dict], study: Study, metric: str, at: str = "last", 
         style.boxes(axes, values)
         if metric == "delta_p":
             axes.axvline(0, color="black", linewidth=0.6, linestyle="--", zorder=1)
-        axes.set_xlabel(label)
+        axes.set_xlabel(style.wrapped(axes, label))
         if len(labels) > 1:
-            axes.set_title(study.label(condition))
+            axes.set_title(style.wrapped(axes, study.label(condition)))
         axes.set_yticks(range(len(arms)), [study.label(arm) for arm in arms])
         axes.set_ylim(len(arms) - 0.4, -0.6)
     for axes in list(grid.flat)[len(labels) :]:

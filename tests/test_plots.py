@@ -7,8 +7,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from mtlkit import plots, style, view
+from mtlkit import paths, plots, studies, style, view
 from mtlkit.errors import MtlkitError
+from mtlkit.records import read
 from tests import factory
 
 TWO = {name: factory.CONDITIONS[name] for name in ("uniform_0.3", "background_0.6")}
@@ -58,13 +59,14 @@ def texts(figure) -> list[tuple[str, object]]:
 
 
 @pytest.mark.parametrize("name", FIGURES)
-@pytest.mark.parametrize("size", ["full", "one condition", "single"])
+@pytest.mark.parametrize("size", ["full", "one condition", "single", "aligned_selection", "multi_mnist"])
 def test_no_text_covers_other_text_or_leaves_the_page(name, size, full):
+    """Nor in studies of ours, with their longer names."""
     study, records = {
         "full": full,
         "one condition": (full[0], [one for one in full[1] if one["condition"] == "uniform_0.3"]),
         "single": (None, [factory.record("slgrad", study=None)]),
-    }[size]
+    }.get(size) or (studies.load(size), read(paths.COMMITTED_RECORDS / size))
     figure = draw(name, records, study)
     with style.style():
         figure.draw_without_rendering()
