@@ -1,7 +1,6 @@
 """What there is on this machine: the data sets and the records. The start page shows it, `data status` prints it."""
 
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
@@ -107,19 +106,6 @@ def _row(found: Sequence[dict], where: str, study: Study | None = None, scale: s
         "records": where,
         "data": found[0]["data"]["variant"] if found else "–",
         "there": f"{len(there & planned)} of {len(planned)}",
-        "stale": str(sum(map(_stale, found))) if found else "–",
+        "stale": str(sum(map(records.is_stale, found))) if found else "–",
         "newest": max((record["created"][:10] for record in found), default="–"),
     }
-
-
-def _stale(record: Mapping[str, Any]) -> bool:
-    """`records.is_stale`, which is the same for many."""
-    parameters = record["parameters"]
-    return _stale_of(record["code"], parameters["weighting"], parameters["network"], record["data"]["name"])
-
-
-@cache
-def _stale_of(code: str, weighting: str, network: str, data: str) -> bool:
-    return records.is_stale(
-        {"code": code, "parameters": {"weighting": weighting, "network": network}, "data": {"name": data}}
-    )

@@ -51,6 +51,7 @@ def identity(experiment: str, parameters: Mapping[str, Any], seed: int, data: Ma
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+@cache
 def code_hash(weighting: str, network: str, data: str) -> str:
     """16 hex digits of the code that a run uses: comments, docstrings and layout do not count."""
     from mtlkit.nets import DENSE, EVERY, TEXT
