@@ -4,8 +4,9 @@ Epoch rules (`at`): `last`, or `tuned`, the epoch with the best tuning metric `b
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
 import pandas as pd
 
@@ -137,7 +138,7 @@ def select(records: Sequence[dict], at: str = "last", by: str = "loss", judged: 
                 "checksum": record["data"]["checksum"],
                 "stale": is_stale(record),
                 "learning_rate": record["parameters"]["learning_rate"],
-                "machine": f"{record['environment']['device']}, {record['environment']['threads']} thread(s)",
+                "machine": _machine(record["environment"]),
                 "seconds_per_step": record["cost"]["seconds_per_step"],
                 "peak_memory_mb": record["cost"]["peak_memory_mb"],
                 "skipped": record["steps"]["skipped"] / max(1, sum(record["steps"].values())),
@@ -148,6 +149,12 @@ def select(records: Sequence[dict], at: str = "last", by: str = "loss", judged: 
     frame = pd.DataFrame(rows).sort_values(KEY, ignore_index=True)
     numeric = ["peak_memory_mb", *dict.fromkeys(name for found in values for name in found)]
     return frame.astype(dict.fromkeys(numeric, float))  # None, where a number is not known, becomes NaN
+
+
+def _machine(environment: Mapping[str, Any]) -> str:
+    """What a step was timed on; one of many seeds that take it together has its share alone."""
+    together = environment.get("batched_seeds", 1)
+    return f"{environment['device']}, {environment['threads']} thread(s), {together} seed(s) at once"
 
 
 def metrics_of(records: Sequence[dict]) -> list[str]:

@@ -118,10 +118,11 @@ def test_table_holds_costs(study, records):
     assert list(frame["", "learning rate"]) == ["0.05", "0.02", "0.02"]
 
 
-def test_times_of_other_machines_are_not_compared(study, records):
+@pytest.mark.parametrize("other", [{"device": "NVIDIA X"}, {"batched_seeds": 9}])
+def test_times_of_other_machines_are_not_compared(other, study, records):
     for one in records:
         if one["arm"] == "slgrad":
-            one["environment"] |= {"device": "NVIDIA X"}
+            one["environment"] |= other
     frame = report.table(records, study, "desk", ["loss"]).frame
     assert frame.loc["SLGrad, as meant", ("", "time, × EW")] == "–"
 
