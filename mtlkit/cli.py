@@ -93,8 +93,8 @@ def _data(options: argparse.Namespace) -> None:
     if options.data_root and not paths.data_root(options.data_root).is_dir():
         raise MtlkitError(f"there is no folder {options.data_root}; without --data-root it is {paths.data_root()}.")
     for name in [options.name] if options.name else overview.DATA_SETS:
-        state = overview.data_set(name).status(options.data_root)
-        print("\n".join(f"{key}: {value}" for key, value in state.items()), end="\n\n")
+        facts = overview.facts(name, options.data_root)
+        print("\n".join(f"{key}: {value}" for key, value in facts.items()), end="\n\n")
 
 
 @contextmanager

@@ -9,11 +9,17 @@ from typing import IO
 
 
 @contextmanager
-def alone(lock: Path) -> Iterator[None]:
-    """Hold a lock; who wants it meanwhile waits. Raises OSError where it cannot be written."""
+def alone(lock: Path, *, folder: bool = True) -> Iterator[None]:
+    """Hold a lock; who wants it meanwhile waits. Raises OSError where it cannot be written.
+
+    Args:
+        lock: Its file.
+        folder: Make its folder too, where it is missing.
+    """
     held = False
     while not held:
-        lock.parent.mkdir(parents=True, exist_ok=True)
+        if folder:
+            lock.parent.mkdir(parents=True, exist_ok=True)
         with lock.open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             held = _is_at(file, lock)  # `sweep` may have deleted it before it was locked
@@ -29,7 +35,7 @@ def partial(path: Path) -> Iterator[Path]:
         sweep(left, left.unlink)
     own = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
-        with alone(own):
+        with alone(own, folder=False):
             yield own
     finally:
         with suppress(OSError):

@@ -25,8 +25,11 @@ DATA_SETS = {
 }
 """Data set -> the notebook that reads it, and what is built in where it is not there."""
 
-DOWNLOADED = ("cifar10", "mnist")
-"""Those that `data prepare` downloads; the files of the others have to be there."""
+DOWNLOADED = {
+    "cifar10": "cifar10.npz, or torchvision's folder cifar-10-batches-py",
+    "mnist": "torchvision's folder MNIST/raw with its four files",
+}
+"""Those that `data prepare` downloads, and as what; the files of the others have to be there."""
 
 
 def data_set(name: str) -> Any:
@@ -39,6 +42,30 @@ def data_set(name: str) -> Any:
     if DATA_SETS[name][0] == "office":
         return import_module("mtlkit.data.office").COLLECTIONS[name]
     return import_module(f"mtlkit.data.{'multi_mnist' if name == 'mnist' else name}")
+
+
+def facts(name: str, data_root: str = "") -> dict[str, str]:
+    """What there is to say of a data set, in words: whether it is there and whole, where it is looked for, what is used
+    without it, and how it is got.
+
+    Args:
+        name: A key of `DATA_SETS`.
+        data_root: Empty: `MTLKIT_DATA`, else `data/` in the repository.
+    """
+    found = data_set(name).status(data_root)
+    notebook, stand_in = DATA_SETS[name]
+    there = f"yes, {found['variant']} in {found['path']}" if found["found"] else "no"
+    expected = DOWNLOADED.get(name) or found["expected"]
+    return {
+        "data set": name,
+        "notebook": notebook,
+        "there": f"damaged: {found['problem']}" if found["problem"] else there,
+        "looked for": f"below {paths.data_root(data_root)}: {expected}",
+        "without it": f"{stand_in}, built in",
+        "source": found["source_url"],
+        "licence": found["licence"],
+        "how to prepare": found["how_to_prepare"],
+    }
 
 
 def data_sets(data_root: str = "") -> pd.DataFrame:

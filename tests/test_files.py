@@ -79,3 +79,9 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
         own.write_text("half")
         raise RuntimeError
     assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_folder_stays_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        files.write(tmp_path / "none" / "file.txt", "text")
+    assert not list(tmp_path.iterdir())

@@ -87,6 +87,7 @@ class Collection:
             "variant": found.variant if found else path and path.name.rsplit("-", 2)[0],
             "path": path and str(path),
             "problem": problem,
+            "expected": self.expected,
             "source_url": self.url,
             "licence": self.licence,
             "how_to_prepare": self._command,

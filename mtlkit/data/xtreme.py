@@ -132,6 +132,7 @@ def status(data_root: str = "") -> dict[str, Any]:
         "variant": ", ".join(f"xtreme-{problem}" for problem in there) or None,
         "path": str(folder) if there else None,
         "problem": None,
+        "expected": f"folders {', '.join(f'xtreme/{problem}' for problem in PROBLEMS)}",
         "source_url": URL,
         "licence": "UD treebanks CC BY-SA, parts non-commercial; XNLI CC BY-NC 4.0; PAWS-X free with credit to Google",
         "how_to_prepare": f"XTREME's scripts download it; copy its folders {', '.join(PROBLEMS)} to {folder}",
