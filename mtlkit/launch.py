@@ -51,7 +51,7 @@ def execute(experiment: str, output: Path, parameters: Mapping[str, Any], *, sho
                     str(source), str(own), dict(parameters), progress_bar=False, log_output=False,
                     stdout_file=sys.stdout if show and first else None,
                     stderr_file=sys.stderr if show and first else None, kernel_manager_class=_kernel_manager(folder),
-                    start_timeout=START_TIMEOUT,
+                    start_timeout=START_TIMEOUT, extra_arguments=QUIET,
                 )  # fmt: skip
             except PapermillExecutionError as error:
                 if first:
@@ -83,6 +83,9 @@ def _sockets() -> Iterator[str]:
 
 START_TIMEOUT = 900
 """Seconds that a kernel may take to start; with dozens that start on few cores, the usual minute is too short."""
+
+QUIET = ["--IPKernelApp.log_level=50"]
+"""For a kernel, which otherwise reports the interrupt that ends it as an error now and then."""
 
 LONGEST = 75
 """Bytes of the path of the folder for temporary files. The path of a socket may have 107 on Linux and 103 on macOS, and
