@@ -240,7 +240,8 @@ def _curves(
     may_be_log: bool = False,
     note: str = "",
 ) -> "Figure":
-    """A panel per condition, a line with a band per arm; `series` gives the (epoch, value) pairs of a record."""
+    """A panel per condition, a line with a band per arm; `series` gives the (epoch, value) pairs of a record. Lines far
+    above most leave their panel."""
     from mtlkit import style
 
     columns = {1: 1, 2: 2, 4: 2}.get(len(view.conditions), 3)
@@ -262,7 +263,11 @@ def _curves(
             everything += mean.tolist()
         axes.grid(axis="y")
         axes.locator_params(axis="x", integer=True)
-        if may_be_log and style.wants_log(np.asarray(everything)):
+        means = np.asarray(everything)
+        if len(means) and np.nanmax(means) > (limit := style.far(means)):  # a run diverged
+            means = means[means <= limit]
+            axes.set_ylim(0.8 * means.min(), limit)
+        if may_be_log and style.wants_log(means):
             style.log_axis(axes, "y")
         if len(view.conditions) > 1:
             axes.set_title(style.wrapped(axes, title))

@@ -224,21 +224,34 @@ def weight_axis(axes: Axes, edges: list[float | None]) -> None:
 def dots(axes: Axes, rows: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
     """Rows of a dot plot, each given as its look's place and its values: mean with interval, small dots for values.
 
-    Returns the ends of all intervals.
+    A row whose mean lies far beyond most values, since a run diverged, would flatten the others: its
+    mean is written at the edge instead. Returns the ends of all intervals that are drawn.
     """
     points, ends = [], []
+    limit = far(np.concatenate([np.asarray(values, float) for _, values in rows] or [[]]))
     for row, (place, values) in enumerate(rows):
-        if len(values):
-            mean, half = statistics.interval(values)
-            look = line_style(place) | {"linestyle": "none", "markersize": 2.6, "capsize": 1.8}
-            axes.errorbar(mean, row, xerr=half, **look, zorder=3)
-            points += [(value, row) for value in values]
-            ends += [mean - np.nan_to_num(half), mean + np.nan_to_num(half)]
+        if not len(values):
+            continue
+        mean, half = statistics.interval(values)
+        points += [(value, row) for value in values if value <= limit]
+        look = line_style(place)
+        if mean > limit:
+            axes.text(1, row, f"{mean:.1g} →", transform=axes.get_yaxis_transform(), ha="right", va="center",
+                      fontsize=6, color=look["color"])  # fmt: skip
+            continue
+        axes.errorbar(mean, row, xerr=half, **look | {"linestyle": "none", "markersize": 2.6, "capsize": 1.8}, zorder=3)
+        ends += [mean - np.nan_to_num(half), mean + np.nan_to_num(half)]
     if points:
         small = {"linestyle": "none", "marker": ".", "markersize": 1.6, "alpha": 0.6}
         axes.plot(*zip(*points, strict=True), color=GREY, **small, zorder=2)
     ruled(axes, len(rows))
     return np.asarray(ends)
+
+
+def far(values: np.ndarray) -> float:
+    """From where on positive values lie far beyond most of them: thirty times their median."""
+    finite = values[np.isfinite(values)]
+    return 30 * float(np.median(finite)) if len(finite) and finite.min() > 0 else np.inf
 
 
 def shades(axes: Axes, values: np.ndarray, columns: Sequence[str], most: float) -> None:

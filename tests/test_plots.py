@@ -180,6 +180,18 @@ def test_learning_curves_are_means_with_bands(small):
     assert len(axes.collections) == 3
 
 
+def test_a_run_that_diverged_does_not_flatten_the_others(small):
+    study, records = small
+    (chosen,) = [one for one in records if (one["condition"], one["arm"], one["seed"]) == ("uniform_0.3", "slgrad", 1)]
+    for one in chosen["evaluations"]:
+        one["test"]["loss"] = 4e5
+    left, right = plots.metric_against_noise(records, study, ["loss"]).axes[:2]
+    (said,) = [text.get_text() for text in left.texts]
+    assert said == "1e+05 →" and left.get_xlim()[1] < 2 and not right.texts
+    left, right = plots.learning_curves(records, "loss", study).axes[:2]
+    assert 0.1 < left.get_ylim()[0] < left.get_ylim()[1] < 20 and right.get_ylim()[1] < 2
+
+
 def test_flipped_mass_has_its_dashed_line_and_names_what_it_leaves_out(small):
     study, records = small
     study.conditions["none"] = factory.CONDITIONS["none"]
