@@ -9,6 +9,7 @@ SCALE       ?= quick
 STUDIES     ?=
 JOBS        ?= 2
 PROFILE     ?=
+GPU_MB      ?=
 PICTURES    ?= runs/pictures
 ARGS        ?=
 KILLS       ?= 50
@@ -21,8 +22,8 @@ LOCK := import fcntl, os, sys; fd = os.open(".snakemake/make.lock", os.O_CREAT |
 	fcntl.flock(fd, fcntl.LOCK_EX); os.execv(sys.argv[1], sys.argv[1:])
 comma := ,
 space := $() $()
-# JOBS runs on this machine, or those of a profile on a cluster.
-WHERE = $(if $(PROFILE),--workflow-profile profiles/$(PROFILE),--cores $(JOBS))
+# JOBS runs on this machine, which share a GPU of GPU_MB, or those of a profile on a cluster.
+WHERE = $(if $(PROFILE),--workflow-profile profiles/$(PROFILE),--cores $(JOBS) $(if $(GPU_MB),--resources gpu_mb=$(GPU_MB)))
 # Only what is missing, incomplete or made with other parameters runs; one failed run does not stop the others.
 SNAKEMAKE = mkdir -p .snakemake && $(PYTHON) -c '$(LOCK)' $(PYTHON) -m snakemake --snakefile Snakefile $(WHERE) \
 	--nolock --rerun-incomplete --rerun-triggers mtime params input --keep-going \
@@ -59,7 +60,7 @@ browser: $(INSTALLED) ## run every notebook in JupyterLab, in Chromium; pictures
 figures: $(INSTALLED) ## redraw every figure and table from the committed records
 	$(PYTHON) -m mtlkit figures
 
-reproduce: $(INSTALLED) ## run what is missing and draw: SCALE=quick STUDIES="a b" JOBS=2 or PROFILE=slurm
+reproduce: $(INSTALLED) ## run what is missing and draw: SCALE=quick STUDIES="a b" JOBS=2 GPU_MB=80000 or PROFILE=slurm
 	$(SNAKEMAKE)
 
 tune: $(INSTALLED) ## tune learning rates into params/tuned: SCALE, STUDIES, JOBS as above

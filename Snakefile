@@ -30,6 +30,11 @@ def memory(wildcards, attempt):
     return 1500 * attempt
 
 
+def card(wildcards, attempt):
+    """MB of a GPU that a training takes where there is one. `GPU_MB` in the Makefile bounds what runs take together."""
+    return STUDIES[wildcards.study].scale(SCALE).get("gpu_mb", 2000) * attempt
+
+
 wildcard_constraints:
     study="[a-z0-9_]+",
     condition="[A-Za-z0-9_.]+",
@@ -73,6 +78,7 @@ rule cell:
         given=lambda w: str(STUDIES[w.study].parameters(SCALE, w.condition, w.arm)),
     resources:
         mem_mb=memory,
+        gpu_mb=card,
         runtime=MINUTES,
     shell:
         MTLKIT + " cell {wildcards.study} {wildcards.condition} {wildcards.arm} --scale " + SCALE
@@ -100,6 +106,7 @@ rule try_rate:
         given=lambda w: str(STUDIES[w.study].parameters(SCALE, w.condition, w.arm, float(w.rate))),
     resources:
         mem_mb=memory,
+        gpu_mb=card,
         runtime=MINUTES,
     shell:
         MTLKIT + " cell {wildcards.study} {wildcards.condition} {wildcards.arm} --scale " + SCALE

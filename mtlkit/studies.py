@@ -22,7 +22,8 @@ class Study:
         experiment: The notebook.
         baseline: The arm that others are compared with.
         scales: Scale -> overrides of `params/<experiment>.<scale>.yaml`, `seeds`, `chunk`, the number of seeds that one
-            execution of the notebook does (default all), and `conditions`, where it does not have all.
+            execution of the notebook does (default all), `gpu_mb`, what one takes of a GPU's memory in MB (default
+            2000), and `conditions`, where it does not have all.
         conditions: Condition -> `label` and parameters.
         arms: Arm -> `label` and parameters; `conditions` where it is not run in all; `rates_as`, the arm at whose tuned
             learning rate it runs; `rate_factor`, by which the grid of rates is multiplied; `more_rates`, by which it is
@@ -125,7 +126,7 @@ class Study:
         return arms
 
 
-NOT_PARAMETERS = ("label", "conditions", "rates_as", "rate_factor", "more_rates", "chunk")
+NOT_PARAMETERS = ("label", "conditions", "rates_as", "rate_factor", "more_rates", "chunk", "gpu_mb")
 """What a scale, an arm or a condition says apart from notebook parameters."""
 
 
@@ -154,8 +155,9 @@ def _check(file: str, content: Mapping[str, Any]) -> None:
     _kind(f"{file}: experiment", content["experiment"], str)
     for name, scale in scales.items():
         seeds(scale.get("seeds", ""))
-        if _kind(f"{file}: chunk of {name}", scale.get("chunk", 1), int) < 1:
-            raise MtlkitError(f"{file}: chunk of {name} is {scale['chunk']}, which is not at least 1.")
+        for number in ("chunk", "gpu_mb"):
+            if _kind(f"{file}: {number} of {name}", scale.get(number, 1), int) < 1:
+                raise MtlkitError(f"{file}: {number} of {name} is {scale[number]}, which is not at least 1.")
         _some(f"a condition of {name} ({file})", scale.get("conditions", []), conditions)
     tuning = _kind(f"{file}: tuning", content["tuning"], dict)
     own = "as" not in tuning

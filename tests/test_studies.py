@@ -1,5 +1,9 @@
 """Studies: cells, parameters, and what is wrong with a file."""
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -198,3 +202,17 @@ def test_own_studies_hang_together(name: str) -> None:
     assert study == tuner or set(study.tuning) == {"as", "metric"}
     labels = [part["label"] for part in (*study.arms.values(), *study.conditions.values())]
     assert len(set(labels)) == len(labels)
+
+
+@pytest.mark.slow
+def test_runs_share_a_card(tmp_path: Path) -> None:
+    """What a run takes of it is the study's, and no parameter of the notebook."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", paths.ROOT / "Snakefile", "--dryrun", "--cores", "8",
+               "--resources", "gpu_mb=80000", "--config", "scale=paper", "studies=nyuv2_rlw,toy"]  # fmt: skip
+    environment = os.environ | {"MTLKIT_RUNS": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    cells = [part for part in done.stdout.split("rule cell:")[1:] if "resources:" in part]
+    taken = {study: {re.search(r"gpu_mb=(\d+)", part)[1] for part in cells if f"study={study}," in part}
+             for study in ("nyuv2_rlw", "toy")}  # fmt: skip
+    assert taken == {"nyuv2_rlw": {"24000"}, "toy": {"2000"}}
+    assert "gpu_mb" not in studies.load("nyuv2_rlw").parameters("paper", "dmtl", "ew")
