@@ -125,3 +125,12 @@ def test_two_real_runs_of_the_same_code_agree(tmp_path: Path, monkeypatch: pytes
     records.write(made, tmp_path / "toy" / "x.json")
     verify.against("HEAD")
     assert len(done) == 2 and all(len(one["train_loss"]) == verify.SHORT["epochs"] for one in done)
+
+
+def test_a_run_may_move_as_far_as_another_seed_would() -> None:
+    old = factory.record()
+    new = json.loads(json.dumps(old))
+    new["evaluations"][-1]["test"]["loss"] *= 1.2
+    assert not verify._how_far(old, new)[1] and verify._how_far(old, new, spread=0.3)[1]
+    cell = [factory.record(seed=seed) for seed in range(5)]
+    assert 0 < verify._spread(cell, old) < 0.1 and verify._spread(cell, factory.record("rlw_normal")) == 0
