@@ -119,7 +119,8 @@ def run_seeds(experiment: str, p: Parameters, problem: Problem) -> list[dict[str
     ended = [(seed, one) for seed, one in made.items() if isinstance(one, MtlkitError)]
     for seed, error in ended[1:]:
         print(f"seed {seed}: {error}", file=sys.stderr)
-    for seed, error in ended[:1]:
+    if ended:
+        seed, error = ended[0]
         also = f" So ended {len(ended)} of {len(made)} seeds." if len(made) > 1 else ""
         raise MtlkitError(f"seed {seed}: {error}{also}") from error
     return [made[seed] for seed in p.seeds]

@@ -65,7 +65,7 @@ def again(count: int = 5, jobs: int = 2, seed: int = 0) -> None:
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
         runs = pool.map(lambda run: _run(paths.ROOT, *run, Path(folder), {"fresh": True}), named.items())
         for (name, old), new in zip(named.items(), runs, strict=True):
-            said, passed = _how_far(old, new, _spread(found, old))
+            said, passed = how_far(old, new, _spread(found, old))
             print(f"{name}: {said}", flush=True)
             failed += [] if passed else [name]
     if failed:
@@ -83,7 +83,7 @@ def _last(record: Mapping[str, Any]) -> float:
     return record["evaluations"][-1]["test"]["loss"]
 
 
-def _how_far(old: Mapping[str, Any], new: Mapping[str, Any], spread: float = 0.0) -> tuple[str, bool]:
+def how_far(old: Mapping[str, Any], new: Mapping[str, Any], spread: float = 0.0) -> tuple[str, bool]:
     """What to say of a repeated run, and whether it is the record's: where rounding alone moves a run far, it may move
     by as much as another seed does, `spread`."""
     if not (different := _different(old, new)):

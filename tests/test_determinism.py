@@ -35,6 +35,6 @@ def test_same_record(name: str, tmp_path: Path) -> None:
         ("older", (), OLDER),
     ]:
         other = smoke(name, tmp_path / kind, *given, **environment)
-        said, passed = verify._how_far(first, other)
+        said, passed = verify.how_far(first, other)
         print(f"{name}, {kind}: {said}")
         assert passed, f"{kind}: {said}"

@@ -131,6 +131,6 @@ def test_a_run_may_move_as_far_as_another_seed_would() -> None:
     old = factory.record()
     new = json.loads(json.dumps(old))
     new["evaluations"][-1]["test"]["loss"] *= 1.2
-    assert not verify._how_far(old, new)[1] and verify._how_far(old, new, spread=0.3)[1]
+    assert not verify.how_far(old, new)[1] and verify.how_far(old, new, spread=0.3)[1]
     cell = [factory.record(seed=seed) for seed in range(5)]
     assert 0 < verify._spread(cell, old) < 0.1 and verify._spread(cell, factory.record("rlw_normal")) == 0
