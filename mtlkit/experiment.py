@@ -63,11 +63,34 @@ class _Seed:
         return _alone(self.checkpoint.with_suffix(".lock"))
 
     def found(self) -> dict[str, Any] | None:
-        return _found(self.path, self.checkpoint, self.seed, self.p.fresh)
+        """The record, if it is there, made by today's code and wanted; else None."""
+        if self.p.fresh:
+            self.checkpoint.unlink(missing_ok=True)
+            return None
+        record = records.load(self.path) if self.path.is_file() else None
+        if record is None or records.is_stale(record):
+            return None
+        said = f"record of {record['created']} read, nothing trained (-p fresh True trains again)"
+        print(f"seed {self.seed}: {said}")
+        return record
 
     def written(self, record: dict[str, Any]) -> dict[str, Any]:
-        record |= {"id": self.id, "data": self.facts, "code": self.code}
-        return _written(record, self.path, self.checkpoint)
+        """The record as it is read again; the checkpoint is no longer needed."""
+        records.write(records.rounded(record), self.path)
+        for left in self.checkpoint.parent.glob(f"{self.checkpoint.name}*"):  # with what a killed run was writing
+            left.unlink(missing_ok=True)
+        return records.load(self.path)
+
+    def training(self) -> Run:
+        p, data, network = self.p, self.data, self.network
+        settings = {field.name: p[field.name] for field in fields(Settings) if field.name in p}
+        settings |= {"seed": self.seed, "betas": (p.beta_1, p.beta_2)}
+        rule = build(p.weighting, len(data.task_names), p | {"seed": self.seed})
+        if isinstance(rule, Direction):
+            two = torch.arange(2)
+            separate = isinstance(data.train, Separate)
+            rule.attach(network, data.train.take([two] * len(data.task_names) if separate else two).inputs)
+        return Run(network, _tasks(data, p), rule, data, Settings(**settings))
 
 
 def run(experiment: str, p: Parameters, seed: int, problem: Problem) -> dict[str, Any]:
@@ -89,7 +112,7 @@ def run(experiment: str, p: Parameters, seed: int, problem: Problem) -> dict[str
         if record is not None:
             return record
         with _enough_memory(p):
-            record = _train(experiment, p, seed, one.data, one.network, one.checkpoint, one.identity)
+            record = _train(one)
         return processes.first(partial(one.written, record))
 
 
@@ -108,7 +131,7 @@ def run_seeds(experiment: str, p: Parameters, problem: Problem) -> list[dict[str
     first = None
     if p.get("batched_seeds", False) and len(p.seeds) > 1:
         first = _seeded(experiment, p, p.seeds[0], problem)
-        reason = batched.refusal([_made(p, first.seed, first.data, first.network)])
+        reason = batched.refusal([first.training()])
         if reason is not None:
             print(f"the seeds are trained one after the other, because {reason}")
             first = None
@@ -144,7 +167,7 @@ def _together(experiment: str, p: Parameters, problem: Problem) -> dict[int, dic
         made = {one.seed: one.found() for one in ones}
         missing = [one for one in ones if made[one.seed] is None]
         with _enough_memory(p):
-            trained = _train_together(experiment, p, missing) if missing else []
+            trained = _train_together(missing) if missing else []
         for one, record in zip(missing, trained, strict=True):
             made[one.seed] = record if isinstance(record, MtlkitError) else one.written(record)
     return made
@@ -156,73 +179,42 @@ def _seeded(experiment: str, p: Parameters, seed: int, problem: Problem) -> _See
     return _Seed(experiment, p, seed, *problem(seed))
 
 
-def _found(path: Path, checkpoint: Path, seed: int, fresh: bool) -> dict[str, Any] | None:
-    """The record, if it is there, made by today's code and wanted; else None."""
-    if fresh:
-        checkpoint.unlink(missing_ok=True)
-        return None
-    record = records.load(path) if path.is_file() else None
-    if record is None or records.is_stale(record):
-        return None
-    print(f"seed {seed}: record of {record['created']} read, nothing trained (-p fresh True trains again)")
-    return record
-
-
-def _written(record: dict[str, Any], path: Path, checkpoint: Path) -> dict[str, Any]:
-    """The record as it is read again; the checkpoint is no longer needed."""
-    records.write(records.rounded(record), path)
-    for left in checkpoint.parent.glob(f"{checkpoint.name}*"):  # with what a killed run was writing
-        left.unlink(missing_ok=True)
-    return records.load(path)
-
-
-def _train(experiment: str, p: Parameters, seed: int, data: Dataset, network: nn.Module, checkpoint: Path,
-           identity: str) -> dict[str, Any]:  # fmt: skip
+def _train(one: _Seed) -> dict[str, Any]:
     start = time.perf_counter()
-    training = _made(p, seed, data, network)
-    with Progress(f"seed {seed}") as progress, machine.watch(p.device) as seen:
-        history = training.fit(checkpoint=checkpoint, identity=identity, progress=progress)
-    return _record(experiment, p, seed, data, training, history, time.perf_counter() - start, seen)
+    training = one.training()
+    with Progress(f"seed {one.seed}") as progress, machine.watch(one.p.device) as seen:
+        history = training.fit(checkpoint=one.checkpoint, identity=one.identity, progress=progress)
+    return _record(one, training, history, time.perf_counter() - start, seen)
 
 
-def _train_together(experiment: str, p: Parameters, ones: Sequence[_Seed]) -> list[dict[str, Any] | MtlkitError]:
+def _train_together(ones: Sequence[_Seed]) -> list[dict[str, Any] | MtlkitError]:
     """The records of all, or what stopped them. Of the time each has its share; memory is that of all."""
     start = time.perf_counter()
-    model = batched.Batched([_made(p, one.seed, one.data, one.network) for one in ones])
-    if "cuda" in p.device and model.not_captured is not None:
+    device = ones[0].p.device
+    model = batched.Batched([one.training() for one in ones])
+    if "cuda" in device and model.not_captured is not None:
         print(f"steps are not captured as a CUDA graph, because {model.not_captured}")
-    with Progress(f"{len(ones)} seeds") as progress, machine.watch(p.device) as seen:
+    with Progress(f"{len(ones)} seeds") as progress, machine.watch(device) as seen:
         found = model.fit(checkpoints=[one.checkpoint for one in ones], identities=[one.identity for one in ones],
                           progress=progress)  # fmt: skip
     seconds = (time.perf_counter() - start) / len(ones)
     return [history if isinstance(history, MtlkitError) else
-            _record(experiment, p, one.seed, one.data, training, history, seconds, seen, len(ones))
+            _record(one, training, history, seconds, seen, len(ones))
             for one, training, history in zip(ones, model.runs, found, strict=True)]  # fmt: skip
 
 
-def _made(p: Parameters, seed: int, data: Dataset, network: nn.Module) -> Run:
-    settings = {field.name: p[field.name] for field in fields(Settings) if field.name in p}
-    settings |= {"seed": seed, "betas": (p.beta_1, p.beta_2)}
-    rule = build(p.weighting, len(data.task_names), p | {"seed": seed})
-    if isinstance(rule, Direction):
-        two = torch.arange(2)
-        separate = isinstance(data.train, Separate)
-        rule.attach(network, data.train.take([two] * len(data.task_names) if separate else two).inputs)
-    return Run(network, _tasks(data, p), rule, data, Settings(**settings))
-
-
-def _record(experiment: str, p: Parameters, seed: int, data: Dataset, training: Run, history: dict[str, Any],
-            seconds: float, seen: machine.Seen, seeds: int = 1) -> dict[str, Any]:  # fmt: skip
-    network = training.network
+def _record(one: _Seed, training: Run, history: dict[str, Any], seconds: float, seen: machine.Seen,
+            seeds: int = 1) -> dict[str, Any]:  # fmt: skip
+    p, data, network = one.p, one.data, one.network
     network.trained = True  # for a notebook that shows predictions
     return {
         "schema": records.SCHEMA,
-        "experiment": experiment,
+        "experiment": one.experiment,
         "study": p.study,
         "condition": p.condition,
         "arm": p.arm,
         "parameters": {key: value for key, value in p.items() if key not in records.PLUMBING},
-        "seed": seed,
+        "seed": one.seed,
         "tasks": data.task_names,
         "network": {
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
@@ -241,6 +233,9 @@ def _record(experiment: str, p: Parameters, seed: int, data: Dataset, training: 
         "environment": records.environment(p.device, p.threads)
         | {"processes": together().count, "batched_seeds": seeds, "not_deterministic": sorted(seen.not_deterministic)},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "id": one.id,
+        "data": one.facts,
+        "code": one.code,
     }
 
 
