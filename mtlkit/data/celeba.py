@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -101,20 +100,6 @@ def load(
     return Dataset("celeba", maps.variant, maps.checksum, named, "binary", **splits, facts=facts)
 
 
-def prepare(data_root: str = "") -> Path:
-    """Convert CelebA at 64 x 64, unless that is done; returns the folder. Nothing is downloaded.
-
-    Raises:
-        MtlkitError: There is no source or it is damaged, or the writing fails.
-    """
-    return COLLECTION.prepare(data_root)
-
-
-def status(data_root: str = "") -> dict[str, Any]:
-    """Whether CelebA is below the data root, and how to get it; `problem` tells of damage."""
-    return COLLECTION.status(data_root)
-
-
 def _drawn(seed: int, size: int) -> Maps:
     """The stand-in: other training faces for every seed. The checksum is that of the labels, which are the same on
     every machine to the last digit."""
@@ -197,3 +182,4 @@ COLLECTION = Collection(
     size=(64, 64),
     stand_in="DRAWN faces",
 )
+prepare, status = COLLECTION.prepare, COLLECTION.status

@@ -1,9 +1,6 @@
 """CityScapes (Cordts et al. 2016): classes and disparity of street scenes at 128 x 256, from the archive of mtan
 (Liu et al. 2019): 2975 images for training, 500 for testing."""
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 
 from mtlkit.data import sources
@@ -52,20 +49,6 @@ def load(
                                    resident=resident)  # fmt: skip
 
 
-def prepare(data_root: str = "") -> Path:
-    """Convert CityScapes with 7 classes at 128 x 256, unless that is done; returns the folder. Nothing is downloaded.
-
-    Raises:
-        MtlkitError: There is no source or it is damaged, or the writing fails.
-    """
-    return benchmark().prepare(data_root)
-
-
-def status(data_root: str = "") -> dict[str, Any]:
-    """Whether CityScapes is below the data root, as which variant, and how to get it; `problem` tells of damage."""
-    return benchmark().status(data_root)
-
-
 def benchmark(classes: int = 7) -> Benchmark:
     """CityScapes with 7 or 19 classes. Raises `MtlkitError` for another number."""
     if classes not in CLASSES:
@@ -89,3 +72,6 @@ def benchmark(classes: int = 7) -> Benchmark:
         stand_in="RENDERED streets" if classes == 7 else "",
         scene=("streets", "street"),
     )
+
+
+prepare, status = benchmark().prepare, benchmark().status

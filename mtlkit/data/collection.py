@@ -64,7 +64,11 @@ class Collection:
         return maps
 
     def prepare(self, data_root: str = "") -> Path:
-        """Convert the data set at its published size, unless that is done; returns the prepared set's folder."""
+        """Convert the data set at its published size, unless that is done; returns its folder. Nothing is downloaded.
+
+        Raises:
+            MtlkitError: There is no source or it is damaged, or the writing fails.
+        """
         root = paths.data_root(data_root)
         found = self.find(root)
         if found is None:

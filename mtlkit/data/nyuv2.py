@@ -5,7 +5,6 @@ Three sources are read, and results of one never share a row with those of anoth
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -68,20 +67,6 @@ def load(
     """
     return BENCHMARK.load(seed, source=source, data_root=data_root, main=main, split=split, size=size,
                           augment=augment, noise=noise, noisy_tasks=noisy_tasks, resident=resident)  # fmt: skip
-
-
-def prepare(data_root: str = "") -> Path:
-    """Convert NYUv2 at 288 x 384, unless that is done; returns the folder. Nothing is downloaded.
-
-    Raises:
-        MtlkitError: There is no source or it is damaged, or the writing fails.
-    """
-    return BENCHMARK.prepare(data_root)
-
-
-def status(data_root: str = "") -> dict[str, Any]:
-    """Whether NYUv2 is below the data root, as which variant, and how to get it; `problem` tells of damage."""
-    return BENCHMARK.status(data_root)
 
 
 def _find(root: Path) -> Source | None:
@@ -189,3 +174,4 @@ BENCHMARK = Benchmark(
     stand_in="RENDERED rooms",
     scene=("rooms", "room"),
 )
+prepare, status = BENCHMARK.prepare, BENCHMARK.status

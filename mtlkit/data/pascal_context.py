@@ -15,7 +15,6 @@ What the papers fix is the list of tasks, the numbers of classes and 512 x 512. 
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -90,20 +89,6 @@ def load(
     """
     return BENCHMARK.load(seed, source=source, data_root=data_root, main=main, split=split, size=size,
                           augment=augment, noise=noise, noisy_tasks=noisy_tasks, resident=resident)  # fmt: skip
-
-
-def prepare(data_root: str = "") -> Path:
-    """Convert PASCAL-Context at 512 x 512, unless that is done; returns the folder. Nothing is downloaded.
-
-    Raises:
-        MtlkitError: There is no source or it is damaged, or the writing fails.
-    """
-    return BENCHMARK.prepare(data_root)
-
-
-def status(data_root: str = "") -> dict[str, Any]:
-    """Whether PASCAL-Context is below the data root, and how to get it; `problem` tells of damage."""
-    return BENCHMARK.status(data_root)
 
 
 def _find(root: Path) -> Source | None:
@@ -186,3 +171,4 @@ BENCHMARK = Benchmark(
     scene=("photos", "photo"),
     augment=rotate_scale_and_flip,
 )
+prepare, status = BENCHMARK.prepare, BENCHMARK.status
