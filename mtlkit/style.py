@@ -34,7 +34,10 @@ TICKS = (0.01, 0.1, 1, 10, 100)
 LETTERS_PER_INCH = 20
 """Of a legend, and of what is written above and below a panel."""
 
-LABELS = 1.3
+BESIDE = 0.19
+"""Inches that stay free between two panels, and so between what is written at them."""
+
+LABELS = 1.45
 """Inches that the labels at the left of a page take of what panels have."""
 
 GREY, CLEAN, FLIPPED = "#666666", "#9CCBE8", "#B23A00"
@@ -100,10 +103,12 @@ def panels(rows: int, columns: int, width: float, height: float, **options: obje
 
 
 def wrapped(axes: Axes, text: str) -> str:
-    """A title or label in as many lines as the width of its panel asks for."""
+    """A title or label in as many lines as the width of its panel asks for; no line begins with an arrow."""
     columns, width = axes.get_subplotspec().get_gridspec().ncols, axes.figure.get_figwidth()
     room = (width - LABELS) / columns if columns > 2 else width / columns
-    return textwrap.fill(text, int(LETTERS_PER_INCH * room), break_long_words=False)
+    bound = text.replace(" ↑", "\xa0↑").replace(" ↓", "\xa0↓")
+    lines = textwrap.fill(bound, int(LETTERS_PER_INCH * (room - BESIDE)), break_long_words=False)
+    return lines.replace("\xa0", " ")
 
 
 def blank(axes: Axes) -> None:
@@ -244,6 +249,8 @@ def dots(axes: Axes, rows: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
     if points:
         small = {"linestyle": "none", "marker": ".", "markersize": 1.6, "alpha": 0.6}
         axes.plot(*zip(*points, strict=True), color=GREY, **small, zorder=2)
+        if np.ptp(of_all := [value for value, _ in points]) == 0:  # else the numbers below would have too many digits
+            axes.set_xlim(of_all[0] - 0.5, of_all[0] + 0.5)
     ruled(axes, len(rows))
     return np.asarray(ends)
 

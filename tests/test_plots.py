@@ -1,5 +1,6 @@
 """Figures: they show the numbers of the records, keep text apart, repeat their bytes, and work for a single run."""
 
+import re
 import subprocess
 import sys
 from itertools import combinations
@@ -10,6 +11,7 @@ import pytest
 from mtlkit import paths, plots, studies, style, view
 from mtlkit.errors import MtlkitError
 from mtlkit.records import read
+from mtlkit.selection import metrics_of
 from tests import factory
 
 TWO = {name: factory.CONDITIONS[name] for name in ("uniform_0.3", "background_0.6")}
@@ -17,11 +19,17 @@ NOISE = {f"u{level}": {"label": f"uniform {level}", "noise_kind": "uniform", "no
 GRID = {"none": {"label": "no noise", "noise": 0.0}} | NOISE
 FIGURES = {
     "metric_against_noise": plots.metric_against_noise,
+    "more_metrics": lambda records, study: plots.metric_against_noise(
+        records, study, metrics_of(records)[2:] or ["loss"]
+    ),
     "learning_curves": plots.learning_curves,
     "flipped_mass": plots.flipped_mass,
     "weight_histogram": plots.weight_histogram,
     "task_weights": plots.task_weights,
 }
+
+
+COMMITTED = ("aligned_selection", "toy_classification", "multi_mnist")
 
 
 def draw(name: str, records: list[dict], study=None):
@@ -59,7 +67,7 @@ def texts(figure) -> list[tuple[str, object]]:
 
 
 @pytest.mark.parametrize("name", FIGURES)
-@pytest.mark.parametrize("size", ["full", "one condition", "single", "aligned_selection", "multi_mnist"])
+@pytest.mark.parametrize("size", ["full", "one condition", "single", *COMMITTED])
 def test_no_text_covers_other_text_or_leaves_the_page(name, size, full):
     """Nor in studies of ours, with their longer names."""
     study, records = {
@@ -76,6 +84,7 @@ def test_no_text_covers_other_text_or_leaves_the_page(name, size, full):
     for text, box in found:
         inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= page.x1 + 1 and box.y1 <= page.y1 + 1
         assert inside, f"{text!r} leaves the page"
+        assert not re.search(r"\n[↑↓]", text)
     for (one, a), (other, b) in combinations(found, 2):
         width = min(a.x1, b.x1) - max(a.x0, b.x0)
         height = min(a.y1, b.y1) - max(a.y0, b.y0)
