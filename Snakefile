@@ -39,7 +39,7 @@ wildcard_constraints:
     study="[a-z0-9_]+",
     condition="[A-Za-z0-9_.]+",
     arm="[a-z0-9_]+",
-    rate="[0-9.]+",
+    rate="[0-9.e-]+",
     seeds="[0-9_]+",
 
 

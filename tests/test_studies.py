@@ -204,14 +204,37 @@ def test_own_studies_hang_together(name: str) -> None:
     assert len(set(labels)) == len(labels)
 
 
+def planned(where: Path, scale: str, *given: str) -> str:
+    """What a dry run of the whole workflow says."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", paths.ROOT / "Snakefile", "--dryrun", "--cores", "8",
+               "--config", f"scale={scale}", *given]  # fmt: skip
+    done = subprocess.run(
+        command, cwd=where, env=os.environ | {"MTLKIT_RUNS": str(where)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr + done.stdout[-2000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", ["quick", "desk", "paper"])
+@pytest.mark.parametrize("target", ["all", "tune"])
+def test_every_scale_can_be_planned(scale: str, target: str, tmp_path: Path) -> None:
+    """Each run and each rate that is tried, 5e-05 too."""
+    tried = planned(tmp_path, scale, "--quiet", "rules", "--", target)
+    counts = dict(line.split() for line in tried.splitlines() if re.fullmatch(r"\w+ +\d+", line))
+    chosen = [study for study in map(studies.load, studies.names()) if scale in study.scales]
+    if target == "all":
+        assert int(counts["cell"]) == sum(len(study.executions(scale)) for study in chosen)
+    else:
+        assert int(counts["try_rate"]) == sum(len(study.rates(arm)) * len(study.tuning["conditions"])
+                                              for study in chosen for arm in study.tuned_arms())  # fmt: skip
+
+
 @pytest.mark.slow
 def test_runs_share_a_card(tmp_path: Path) -> None:
     """What a run takes of it is the study's, and no parameter of the notebook."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", paths.ROOT / "Snakefile", "--dryrun", "--cores", "8",
-               "--resources", "gpu_mb=80000", "--config", "scale=paper", "studies=nyuv2_rlw,toy"]  # fmt: skip
-    environment = os.environ | {"MTLKIT_RUNS": str(tmp_path)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-    cells = [part for part in done.stdout.split("rule cell:")[1:] if "resources:" in part]
+    told = planned(tmp_path, "paper", "studies=nyuv2_rlw,toy", "--resources", "gpu_mb=80000")
+    cells = [part for part in told.split("rule cell:")[1:] if "resources:" in part]
     taken = {study: {re.search(r"gpu_mb=(\d+)", part)[1] for part in cells if f"study={study}," in part}
              for study in ("nyuv2_rlw", "toy")}  # fmt: skip
     assert taken == {"nyuv2_rlw": {"24000"}, "toy": {"2000"}}
