@@ -17,7 +17,7 @@ from mtlkit.errors import MtlkitError
 from mtlkit.parameters import checked
 
 SCHEMA = 1
-MAXIMUM_BYTES = 100_000
+MAXIMUM_BYTES = 250_000
 NOT_COMPARED = ("cost", "environment", "created")
 """What may differ between two runs of the same thing."""
 
@@ -195,7 +195,7 @@ def write(record: Mapping[str, Any], path: Path) -> None:
     """Write a record whole or not at all.
 
     Raises:
-        MtlkitError: The folder cannot be written to, or the record is larger than 100 KB.
+        MtlkitError: The folder cannot be written to, or the record is larger than 250 kB.
     """
     text = json.dumps(record | {"checksum": _checksum(record)}, allow_nan=False, separators=(",", ":")) + "\n"
     if len(text) > MAXIMUM_BYTES:
