@@ -249,8 +249,9 @@ def dots(axes: Axes, rows: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
     if points:
         small = {"linestyle": "none", "marker": ".", "markersize": 1.6, "alpha": 0.6}
         axes.plot(*zip(*points, strict=True), color=GREY, **small, zorder=2)
-        if np.ptp(of_all := [value for value, _ in points]) == 0:  # else the numbers below would have too many digits
-            axes.set_xlim(of_all[0] - 0.5, of_all[0] + 0.5)
+        (lowest, _), (highest, _) = min(points), max(points)
+        if lowest == highest:  # else the numbers below would have too many digits
+            axes.set_xlim(lowest - 0.5, lowest + 0.5)
     ruled(axes, len(rows))
     return np.asarray(ends)
 

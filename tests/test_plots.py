@@ -27,8 +27,6 @@ FIGURES = {
     "weight_histogram": plots.weight_histogram,
     "task_weights": plots.task_weights,
 }
-
-
 COMMITTED = ("aligned_selection", "toy_classification", "multi_mnist")
 
 
@@ -84,7 +82,7 @@ def test_no_text_covers_other_text_or_leaves_the_page(name, size, full):
     for text, box in found:
         inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= page.x1 + 1 and box.y1 <= page.y1 + 1
         assert inside, f"{text!r} leaves the page"
-        assert not re.search(r"\n[↑↓]", text)
+        assert not re.search(r"\n[↑↓]", text), f"{text!r} leaves its arrow alone"
     for (one, a), (other, b) in combinations(found, 2):
         width = min(a.x1, b.x1) - max(a.x0, b.x0)
         height = min(a.y1, b.y1) - max(a.y0, b.y0)
