@@ -31,7 +31,9 @@ The file (`params/claims.yaml`):
             metric: weight_within
             margin: 0.02
 
-In studies in which every task counts, the metric is `delta_p`: both arms' gain over the study's baseline, in per cent.
+In studies in which every task counts, the metric is `delta_p`: both arms' gain over the study's baseline, in per cent;
+or `spread`: how far this gain is from the median of the arm. In others it is one of the main task's test metrics, or
+`sharpness`, where that was measured.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,7 +42,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mtlkit import detection, every_task, report, selection, statistics, studies
+from mtlkit import detection, every_task, minima, report, selection, statistics, studies
 from mtlkit.errors import MtlkitError, check_names, one_of
 from mtlkit.metrics import HIGHER_IS_BETTER, LABELS
 from mtlkit.studies import Study
@@ -59,8 +61,16 @@ OF_WEIGHTS = {"weight": "detection by low weight ↑", "weight_within": "the sam
               "useless_weight": "weight of the useless task ↓", "useful_lead": "lead of the useful task ↑"}  # fmt: skip
 """What `detection` says of weights, and its labels."""
 
-OF_ALL_TASKS = {"delta_p": "Δp, % ↑"}
-"""What `every_task` says of all tasks at once, and its label."""
+OF_ALL_TASKS = {"delta_p": "Δp, % ↑", "spread": "distance of Δp from its median, % ↓"}
+"""What `every_task` says of all tasks at once, and its label; `spread` is that of an arm over its seeds, as in the test
+of Brown and Forsythe (1974), here paired."""
+
+OF_MINIMA = {"sharpness": "log₂ sharpness at equal training loss ↓"}
+"""What `minima` says of two runs, and its label."""
+
+OF_RUNS = OF_WEIGHTS | OF_ALL_TASKS | OF_MINIMA
+LOWER_IS_BETTER = ("useless_weight", "spread", "sharpness")
+"""Of these."""
 
 
 def load(path: str | Path, load_study: Callable[[str], Study] = studies.load) -> dict[str, dict]:
@@ -120,6 +130,8 @@ def _table(name: str, family: dict, variant: str, records: list[dict]) -> Table:
     frame = None
     if records and study.tables == "every_task":
         frame = every_task.judge(records, study, family["at"]).frame
+        gain = frame.groupby(["condition", "arm"])["delta_p"]
+        frame["spread"] = (frame["delta_p"] - gain.transform("median")).abs()
     elif records:
         frame = selection.select(records, family["at"], family["by"])
     rows = []
@@ -135,14 +147,14 @@ def _table(name: str, family: dict, variant: str, records: list[dict]) -> Table:
     cells, numbers = [], []
     for (claim, condition, result, old), p in zip(rows, adjusted, strict=True):
         metric = claim["metric"]
-        higher = HIGHER_IS_BETTER.get(metric, metric != "useless_weight")
+        higher = HIGHER_IS_BETTER.get(metric, metric not in LOWER_IS_BETTER)
         word = statistics.verdict(result, claim["margin"], higher, p)
         other = study.label(claim["against"]) if "against" in claim else f"{claim['chance']:g}"
         cells.append(
             {
                 "comparison": claim.get("name") or f"{study.label(claim['arm'])} − {other}",
                 "condition": study.conditions[condition]["label"],
-                "metric": OF_WEIGHTS.get(metric) or OF_ALL_TASKS.get(metric) or selection.with_direction(metric),
+                "metric": OF_RUNS.get(metric) or selection.with_direction(metric),
                 "difference [95 %]": report.span(result, _decimals(claim["margin"])),
                 "margin": f"{claim['margin']:g}",
                 "p": probability(result.p),
@@ -169,6 +181,8 @@ def _table(name: str, family: dict, variant: str, records: list[dict]) -> Table:
 
 def _values(where: str, claim: dict, condition: str, records: list[dict], frame: pd.DataFrame) -> pd.Series:
     """What a hypothesis is about, by seed."""
+    if claim["metric"] in OF_MINIMA:
+        return minima.differences(records, condition, claim["arm"], claim["against"])
     if "against" in claim:
         if claim["metric"] not in OF_ALL_TASKS:
             one_of(where, claim["metric"], selection.metrics_of(records))
@@ -222,7 +236,7 @@ def _comparison(where: str, claim: dict, study: Study) -> dict:
     sides = [side for side in ("arm", "against") if side in claim]
     for side in sides:
         one_of(f"{side} ({where})", claim[side], study.arms)
-    of_runs = OF_ALL_TASKS if study.tables == "every_task" else HIGHER_IS_BETTER
+    of_runs = OF_ALL_TASKS if study.tables == "every_task" else HIGHER_IS_BETTER | OF_MINIMA
     one_of(f"metric ({where})", claim["metric"], of_runs if "against" in claim else OF_WEIGHTS)
     conditions = list(study.conditions) if claim["conditions"] == "all" else claim["conditions"]
     if not isinstance(conditions, list):

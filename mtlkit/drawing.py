@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtlkit import plots, published, report, task_plots
+from mtlkit import minima, plots, published, report, task_plots
 from mtlkit.detection import detection_table
 from mtlkit.selection import EPOCH_RULES, by_variant, in_study, metrics_of, one_variant
 from mtlkit.studies import Study
@@ -92,6 +92,9 @@ def _main_task(
     figures["weights"] = plots.weight_histogram(records, study)
     if (detected := detection_table(records, study, scale)) is not None:
         tables["detection"] = detected
+    if any(map(minima.measured, records)):
+        tables["sharpness"] = minima.sharpness_table(records, study, scale)
+        figures["sharpness"] = minima.sharpness_figure(records, study)
     return tables, figures
 
 

@@ -21,6 +21,7 @@ from mtlkit.distributed import together
 from mtlkit.errors import MtlkitError
 from mtlkit.parameters import Parameters
 from mtlkit.progress import Progress
+from mtlkit.sharpness import Measured
 from mtlkit.training import Run, Settings
 from mtlkit.weighting import Direction, build
 
@@ -53,7 +54,7 @@ class _Seed:
         p, data = self.p, self.data
         self.facts = {"name": data.name, "variant": data.variant, "checksum": data.checksum} | data.facts
         self.id = records.identity(self.experiment, p, self.seed, self.facts)
-        self.code = records.code_hash(p.weighting, p.network, data.name)
+        self.code = records.code_of(p, data.name)
         folder, name = paths.runs(p.runs), f"seed{self.seed}-{self.id}"
         self.path = folder / "records" / (p.study or self.experiment) / p.condition / p.arm / f"{name}.json"
         self.checkpoint = folder / "checkpoints" / f"{name}.pt"
@@ -90,7 +91,8 @@ class _Seed:
             two = torch.arange(2)
             separate = isinstance(data.train, Separate)
             rule.attach(network, data.train.take([two] * len(data.task_names) if separate else two).inputs)
-        return Run(network, _tasks(data, p), rule, data, Settings(**settings))
+        kind = Measured if p.get("measure") else Run
+        return kind(network, _tasks(data, p), rule, data, Settings(**settings))
 
 
 def run(experiment: str, p: Parameters, seed: int, problem: Problem) -> dict[str, Any]:

@@ -23,6 +23,7 @@ ALT = {
     "gains": "Delta_p of every method to the baseline, mean and 95 % interval over seeds, and the gain of every task",
     "boxes": "Box plot for every method over seeds, with all seeds as dots",
     "weights": "Histogram of the main task's sample weights, right labels against wrong ones",
+    "sharpness": "Sharpness of the training loss against the training loss itself, a line per method along training",
     "task_weights": "Share of the weight that every task has over training",
 }
 """By how the name of a figure begins: what it shows, for those who cannot see it."""

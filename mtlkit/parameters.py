@@ -175,6 +175,7 @@ RULES: dict[str, Callable[[str, Any], Any]] = {
     "schedule": _choice("constant", "step", "poly", "linear", "cosine"),
     "judged": _choice("main", "all"),
     "averaging": _choice("pixels", "batches", "images"),
+    "measure": lambda name, value: value and _choice("sharpness")(name, value),
     "unrelated": _choice("none", "random", "parity"),
     "kind": _choice("regression", "classification"),
     "learning_rate": _range(0, above=True),

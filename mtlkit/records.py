@@ -51,8 +51,13 @@ def identity(experiment: str, parameters: Mapping[str, Any], seed: int, data: Ma
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def code_of(parameters: Mapping[str, Any], data: str) -> str:
+    """The hash of the code that a run with these parameters uses."""
+    return code_hash(parameters["weighting"], parameters["network"], data, parameters.get("measure", ""))
+
+
 @cache
-def code_hash(weighting: str, network: str, data: str) -> str:
+def code_hash(weighting: str, network: str, data: str, measure: str = "") -> str:
     """16 hex digits of the code that a run uses: comments, docstrings and layout do not count."""
     from mtlkit.nets import DENSE, EVERY, TEXT
     from mtlkit.weighting import METHODS, RANDOM_FIRST
@@ -60,6 +65,7 @@ def code_hash(weighting: str, network: str, data: str) -> str:
     package = paths.ROOT / "mtlkit"
     names = ["tasks", "optimizers", "schedules", "order", "summary", "evaluation", "training", "forward", "reading",
              "distributed", "batch_norm", "steps/base", "engine/reference"]  # fmt: skip
+    names += [measure] if measure else []
     names += ["dense", "pixels"] if network in DENSE else []
     names += ["text_tasks", "pixels", "pretrained"] if network in TEXT else []
     method = METHODS.get(weighting.removeprefix(RANDOM_FIRST))
@@ -130,8 +136,7 @@ EQUIVALENT = paths.COMMITTED_RECORDS / "equivalent.yaml"
 
 def is_stale(record: Mapping[str, Any]) -> bool:
     """Whether other code than today's, or its equal, made this record."""
-    parameters = record["parameters"]
-    today = code_hash(parameters["weighting"], parameters["network"], record["data"]["name"])
+    today = code_of(record["parameters"], record["data"]["name"])
     return record["code"] != today and today not in same_as(record["code"])
 
 

@@ -176,8 +176,8 @@ def _run(root: Path, name: str, record: Mapping[str, Any], runs: Path, changes: 
 def _different(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Names of the results that both have and that are not the same."""
     last = [one["evaluations"][-1] for one in (old, new)]
-    both = [*((f"{split} {name}", *(one[split].get(name) for one in last)) for split in ("tuning", "test")
-              for name in last[0][split].keys() & last[1][split].keys()),
+    both = [*((f"{split} {name}", *(one[split].get(name) for one in last)) for split in ("tuning", "test", "training")
+              for name in last[0].get(split, {}).keys() & last[1].get(split, {}).keys()),
             *((f"{part} {name}", old[part][name], new[part][name]) for part in ("network", "data")
               for name in old[part].keys() & new[part].keys())]  # fmt: skip
     pairs = sorted(both, key=str) + [(name, old[name], new[name]) for name in ("train_loss", "weights", "steps")]

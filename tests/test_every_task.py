@@ -386,6 +386,11 @@ def test_claims_about_all_tasks_compare_deltas(tmp_path: Path) -> None:
         [gains["cagrad"].mean(), (gains["cagrad"] - gains["rlw"]).mean()]
     )
     assert list(table.frame["metric"]) == ["Δp, % ↑"] * 2
+    spread = comparisons[1] | {"metric": "spread", "margin": 1e-4}
+    path.write_text(yaml.safe_dump({"families": {"one": family | {"comparisons": [spread]}}}))
+    (table,) = claims.claims(records, path, lambda name: study)
+    away = (gains - gains.median()).abs().mean()
+    assert table.numbers["mean"].to_numpy() == pytest.approx([away["cagrad"] - away["rlw"]])
     for wrong in ("loss", "weight"):
         path.write_text(
             yaml.safe_dump({"families": {"one": family | {"comparisons": [comparisons[0] | {"metric": wrong}]}}})

@@ -64,6 +64,21 @@ def texts(figure) -> list[tuple[str, object]]:
     return [(text.get_text(), text.get_window_extent()) for text in shown]
 
 
+def assert_texts_apart(figure) -> None:
+    """No text covers other text or leaves the page, and no arrow stands alone in a line."""
+    with style.style():
+        figure.draw_without_rendering()
+        found, page = texts(figure), figure.bbox
+    assert found
+    for text, box in found:
+        inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= page.x1 + 1 and box.y1 <= page.y1 + 1
+        assert inside, f"{text!r} leaves the page"
+        assert not re.search(r"\n[↑↓]", text), f"{text!r} leaves its arrow alone"
+    for (one, a), (other, b) in combinations(found, 2):
+        width, height = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
+        assert width <= 1 or height <= 1, f"{one!r} covers {other!r}"
+
+
 @pytest.mark.parametrize("name", FIGURES)
 @pytest.mark.parametrize("size", ["full", "one condition", "single", *COMMITTED])
 def test_no_text_covers_other_text_or_leaves_the_page(name, size, full):
@@ -73,20 +88,7 @@ def test_no_text_covers_other_text_or_leaves_the_page(name, size, full):
         "one condition": (full[0], [one for one in full[1] if one["condition"] == "uniform_0.3"]),
         "single": (None, [factory.record("slgrad", study=None)]),
     }.get(size) or (studies.load(size), read(paths.COMMITTED_RECORDS / size))
-    figure = draw(name, records, study)
-    with style.style():
-        figure.draw_without_rendering()
-        found = texts(figure)
-        page = figure.bbox
-    assert found
-    for text, box in found:
-        inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= page.x1 + 1 and box.y1 <= page.y1 + 1
-        assert inside, f"{text!r} leaves the page"
-        assert not re.search(r"\n[↑↓]", text), f"{text!r} leaves its arrow alone"
-    for (one, a), (other, b) in combinations(found, 2):
-        width = min(a.x1, b.x1) - max(a.x0, b.x0)
-        height = min(a.y1, b.y1) - max(a.y0, b.y0)
-        assert width <= 1 or height <= 1, f"{one!r} covers {other!r}"
+    assert_texts_apart(draw(name, records, study))
 
 
 def test_files_repeat_themselves(small, tmp_path):

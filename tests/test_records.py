@@ -222,6 +222,7 @@ def test_code_hash_covers_what_a_run_uses(monkeypatch: pytest.MonkeyPatch) -> No
     assert records.code_hash("cagrad", "mlp", "toy") > every | cagrad
     assert records.code_hash("rlw+cagrad", "mlp", "toy") > every | cagrad | {"rgw.py", "rlw.py"}
     assert records.code_hash("famo", "mlp", "toy") > every | {"famo.py", "history.py"}
+    assert records.code_hash("rlw", "mlp", "toy", "sharpness") == rlw | {"sharpness.py"}
 
 
 def test_code_that_is_hashed_exists(monkeypatch: pytest.MonkeyPatch) -> None:

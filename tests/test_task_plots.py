@@ -1,7 +1,5 @@
 """Figures in which every task counts, and box plots: they show the numbers of the records and keep text apart."""
 
-from itertools import combinations
-
 import numpy as np
 import pytest
 
@@ -10,7 +8,7 @@ from mtlkit.errors import MtlkitError
 from mtlkit.every_task import judge
 from tests import factory
 from tests import task_factory as tasks
-from tests.test_plots import texts
+from tests.test_plots import assert_texts_apart
 
 NETWORKS = {"hps": tasks.HPS, "mtan": {"label": "MTAN", "network": "mtan"}}
 LAWS = ["ew", "rlw", "cagrad", "rlw_cagrad"]
@@ -24,16 +22,7 @@ def draw(name: str, study, records):
 @pytest.mark.parametrize("conditions", [None, NETWORKS], ids=["one", "two"])
 def test_no_text_covers_other_text_or_leaves_the_page(name, conditions):
     study = tasks.study(LAWS, conditions, seeds=3)
-    figure = draw(name, study, tasks.records(study))
-    with style.style():
-        figure.draw_without_rendering()
-        found, page = texts(figure), figure.bbox
-    for text, box in found:
-        inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= page.x1 + 1 and box.y1 <= page.y1 + 1
-        assert inside, f"{text!r} leaves the page"
-    for (one, a), (other, b) in combinations(found, 2):
-        width, height = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
-        assert width <= 1 or height <= 1, f"{one!r} covers {other!r}"
+    assert_texts_apart(draw(name, study, tasks.records(study)))
 
 
 def test_gains_show_deltas_and_the_gain_of_every_task():

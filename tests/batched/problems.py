@@ -57,7 +57,8 @@ def _small_resnet() -> nets.SharedEncoder:
     return nets.SharedEncoder(nn.Sequential(*stem, nn.AdaptiveAvgPool2d(1), nn.Flatten()), heads)
 
 
-def made(problem: Any, seed: int, rule: str, options: dict | None = None, **settings: Any) -> Run:
+def made(problem: Any, seed: int, rule: str, options: dict | None = None, kind_of_run: type[Run] = Run,
+         **settings: Any) -> Run:  # fmt: skip
     """A run of three epochs."""
     torch.manual_seed(seed)
     data, network = problem(seed)
@@ -68,4 +69,4 @@ def made(problem: Any, seed: int, rule: str, options: dict | None = None, **sett
         weighting.attach(network, data.train.inputs[:2])
     settings = {"epochs": 3, "batch_size": 8, "reference_batch": 6, "learning_rate": 0.1, "evaluations": 2,
                 "seed": seed} | settings  # fmt: skip
-    return Run(network, [kind(name) for name in data.task_names], weighting, data, Settings(**settings))
+    return kind_of_run(network, [kind(name) for name in data.task_names], weighting, data, Settings(**settings))
