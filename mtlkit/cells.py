@@ -24,13 +24,14 @@ class Cells:
         self.study, self.seeds, self.frame = study, list(study.seeds(scale)), frame
         self.variant: str = frame["variant"].iloc[0]
         self.planned = set(study.cells())
+        self._groups = dict(iter(frame.groupby(["condition", "arm"])))  # looking them up each time takes seconds
         self.numbers: list[dict] = []
         self.missing: dict[str, list[int]] = {}
         self.any_stale = False
 
-    def rows(self, condition: str, *arms: str) -> pd.DataFrame:
-        """The runs of some arms in a condition."""
-        return self.frame[(self.frame["condition"] == condition) & self.frame["arm"].isin(arms)]
+    def rows(self, condition: str, arm: str) -> pd.DataFrame:
+        """The runs of an arm in a condition."""
+        return self._groups.get((condition, arm), self.frame.iloc[:0])
 
     def values(self, condition: str, arm: str, column: str) -> pd.Series:
         """A column by seed."""
