@@ -95,6 +95,8 @@ rule choose:
         ],
     output:
         touch(RUNS / "tuning" / "{study}.done"),
+    params:
+        by=lambda w: str(STUDIES[w.study].tuning),
     shell:
         MTLKIT + " choose {wildcards.study} --scale " + SCALE
 
