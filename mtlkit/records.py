@@ -62,7 +62,7 @@ def code_hash(weighting: str, network: str, data: str, measure: str = "") -> str
     from mtlkit.nets import DENSE, EVERY, TEXT
     from mtlkit.weighting import METHODS, RANDOM_FIRST
 
-    package = paths.ROOT / "mtlkit"
+    package = Path(__file__).parent
     names = ["tasks", "optimizers", "schedules", "order", "summary", "evaluation", "training", "forward", "reading",
              "distributed", "batch_norm", "steps/base", "engine/reference"]  # fmt: skip
     names += [measure] if measure else []
