@@ -68,9 +68,8 @@ of Brown and Forsythe (1974), here paired."""
 OF_MINIMA = {"sharpness": "log₂ sharpness at equal training loss ↓"}
 """What `minima` says of two runs, and its label."""
 
-OF_RUNS = OF_WEIGHTS | OF_ALL_TASKS | OF_MINIMA
-LOWER_IS_BETTER = ("useless_weight", "spread", "sharpness")
-"""Of these."""
+LABELLED = OF_WEIGHTS | OF_ALL_TASKS | OF_MINIMA
+"""What a comparison can be about beside test metrics; as with these, the arrow says where it is better."""
 
 
 def load(path: str | Path, load_study: Callable[[str], Study] = studies.load) -> dict[str, dict]:
@@ -146,15 +145,14 @@ def _table(name: str, family: dict, variant: str, records: list[dict]) -> Table:
     adjusted = statistics.holm([result.p for _, _, result, _ in rows])
     cells, numbers = [], []
     for (claim, condition, result, old), p in zip(rows, adjusted, strict=True):
-        metric = claim["metric"]
-        higher = HIGHER_IS_BETTER.get(metric, metric not in LOWER_IS_BETTER)
-        word = statistics.verdict(result, claim["margin"], higher, p)
+        label = LABELLED.get(claim["metric"]) or selection.with_direction(claim["metric"])
+        word = statistics.verdict(result, claim["margin"], label.endswith("↑"), p)
         other = study.label(claim["against"]) if "against" in claim else f"{claim['chance']:g}"
         cells.append(
             {
                 "comparison": claim.get("name") or f"{study.label(claim['arm'])} − {other}",
                 "condition": study.conditions[condition]["label"],
-                "metric": OF_RUNS.get(metric) or selection.with_direction(metric),
+                "metric": label,
                 "difference [95 %]": report.span(result, _decimals(claim["margin"])),
                 "margin": f"{claim['margin']:g}",
                 "p": probability(result.p),

@@ -391,6 +391,13 @@ def test_claims_about_all_tasks_compare_deltas(tmp_path: Path) -> None:
     (table,) = claims.claims(records, path, lambda name: study)
     away = (gains - gains.median()).abs().mean()
     assert table.numbers["mean"].to_numpy() == pytest.approx([away["cagrad"] - away["rlw"]])
+    for record in records:
+        for metrics in record["evaluations"][-1]["test"]["tasks"] if record["arm"] == "rlw" else ():
+            factor = (0.9, 0.9, 1, 1.1, 1.1)[record["seed"]]
+            metrics |= {name: value * (factor if HIGHER_IS_BETTER[name] else 1 / factor)
+                        for name, value in metrics.items()}  # fmt: skip
+    (table,) = claims.claims(records, path, lambda name: study)
+    assert table.numbers["mean"].item() < 0 and list(table.frame["verdict"]) == ["better"]
     for wrong in ("loss", "weight"):
         path.write_text(
             yaml.safe_dump({"families": {"one": family | {"comparisons": [comparisons[0] | {"metric": wrong}]}}})

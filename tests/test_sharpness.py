@@ -108,8 +108,6 @@ def test_measuring_changes_nothing_else(rule: str) -> None:
 
 def test_seeds_trained_as_one_measure_what_they_measure_alone() -> None:
     alone, together = ([made(toys, seed, "rlw", kind_of_run=Measured) for seed in SEEDS] for _ in range(2))
-    Batched(together).fit()
-    for mine, theirs in zip(alone, together, strict=True):
-        found = [[one["training"] for one in run.history["evaluations"]] for run in (mine, theirs) if run.fit()]
-        assert found[0]
-        assert_close(*found)
+    histories = Batched(together).fit()
+    for run, theirs in zip(alone, histories, strict=True):
+        assert_close(*([one["training"] for one in history["evaluations"]] for history in (run.fit(), theirs)))
