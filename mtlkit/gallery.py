@@ -1,5 +1,6 @@
 """Everything that is drawn from the committed records: tables, figures, their gallery, and the page of claims."""
 
+import gc
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -55,16 +56,17 @@ def redraw(names: Sequence[str] = (), folder: Path = paths.FIGURES, say: Callabl
     for name in names:
         one_of("the study", name, there)
     found = {name: records.read(there[name]) for name in names or there}
-    drawn = {}
-    with ProcessPoolExecutor(min(len(found), os.cpu_count() or 1), get_context("spawn")) as pool:
+    whole, drawn, written = set(found) == set(there), {}, []
+    with ProcessPoolExecutor(min(len(found), os.cpu_count() or 1), get_context("spawn"), gc.disable) as pool:
         largest_first = sorted(found, key=lambda name: -len(found[name]))
         being_drawn = {name: pool.submit(_draw, name, found[name], folder / name) for name in largest_first}
+        if whole:
+            tables = claims.claims([one for mine in found.values() for one in mine], paths.PARAMS / "claims.yaml")
         for name, mine in found.items():
             drawn[name] = being_drawn[name].result()
+            written += drawn[name]
             say(f"{name}: {len(mine)} records, {len(drawn[name])} files in {folder / name}")
-    written = [path for some in drawn.values() for path in some]
-    if set(found) == set(there):
-        tables = claims.claims([one for mine in found.values() for one in mine], paths.PARAMS / "claims.yaml")
+    if whole:
         for table in tables:
             written += write_table(table, folder / "claims", table.caption.partition(":")[0])
         page = claims_page(claims.statements(paths.PARAMS / "claims.yaml"), tables)
@@ -80,8 +82,11 @@ def redraw(names: Sequence[str] = (), folder: Path = paths.FIGURES, say: Callabl
 
 
 def _draw(name: str, mine: Sequence[dict], folder: Path) -> list[Path]:
+    """In a process without garbage collection: to walk through records and figures again and again takes a fifth."""
     study = studies.load(name)
-    return drawing.draw_study(study, mine, folder, study.committed)
+    drawn = drawing.draw_study(study, mine, folder, study.committed)
+    gc.collect()
+    return drawn
 
 
 def claims_page(statements: Sequence[dict], tables: Sequence[Table]) -> str:

@@ -102,16 +102,18 @@ OF_A_KIND = ("mtlkit.data", "mtlkit.nets", "mtlkit.weighting")
 """Packages of which a run uses some files."""
 
 
+def _hash_of(files: Iterable[Path]) -> str:
+    text = "".join(f"{file.name}\n{_code_in(file)}\n" for file in files)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 @cache
-def _hash_of(files: tuple[Path, ...]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        tree = ast.parse(file.read_text()) if file.is_file() else ast.Module([], [])
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-                node.body = [part for part in node.body if not _is_text(part)]
-        digest.update(f"{file.name}\n{_shape(tree)}\n".encode())
-    return digest.hexdigest()[:16]
+def _code_in(file: Path) -> str:
+    tree = ast.parse(file.read_text()) if file.is_file() else ast.Module([], [])
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            node.body = [part for part in node.body if not _is_text(part)]
+    return _shape(tree)
 
 
 def _shape(node: Any) -> str:

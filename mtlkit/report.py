@@ -97,14 +97,14 @@ def paired(frame: pd.DataFrame, condition: str, arm: str, against: str, metric: 
 
     Raises MtlkitError if the two runs of a seed did not see the same data.
     """
-    here = frame[(frame["condition"] == condition) & frame["arm"].isin([arm, against]) & frame[metric].notna()]
-    both = here.pivot(index="seed", columns="arm", values=[metric, "checksum"]).dropna()
-    if both.empty or not {arm, against} <= set(here["arm"]):
-        return pd.Series(dtype=float)
-    other = both.index[both["checksum", arm] != both["checksum", against]]
-    if len(other):
-        raise unlike(condition, arm, against, other[0])
-    return (both[metric, arm] - both[metric, against]).astype(float)
+    here = frame[(frame["condition"] == condition) & frame[metric].notna()]
+    one, other = (here[here["arm"] == name].set_index("seed") for name in (arm, against))
+    seeds = one.index.intersection(other.index).sort_values()
+    one, other = one.loc[seeds], other.loc[seeds]
+    unequal = seeds[one["checksum"].to_numpy() != other["checksum"].to_numpy()]
+    if len(unequal):
+        raise unlike(condition, arm, against, unequal[0])
+    return (one[metric] - other[metric]).astype(float)
 
 
 def span(result: statistics.Difference, decimals: int) -> str:

@@ -13,6 +13,8 @@ import matplotlib
 import numpy as np
 from matplotlib import ticker
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure as MatplotlibFigure
 
 from mtlkit import statistics
@@ -89,10 +91,14 @@ class Figure(MatplotlibFigure):
 
     def encode(self, kind: str, dpi: int = 200) -> bytes:
         """The file's bytes, without the date that a PDF would carry."""
-        with style():
-            buffer = io.BytesIO()
-            self.savefig(buffer, format=kind, dpi=dpi, metadata={"CreationDate": None} if kind == "pdf" else None)
-            self.set_layout_engine("none")  # the panels have found their places; doing it again takes half of the time
+        buffer = io.BytesIO()
+        self.set_dpi(dpi)
+        with style():  # not `savefig`, which draws everything once more, into nothing
+            if kind == "pdf":
+                FigureCanvasPdf(self).print_pdf(buffer, metadata={"CreationDate": None})
+            else:
+                FigureCanvasAgg(self).print_png(buffer)
+        self.set_layout_engine("none")  # the panels have found their places; doing it again takes half of the time
         return buffer.getvalue()
 
 

@@ -164,7 +164,7 @@ class A:
 
 def hash_of(code: str, folder: Path) -> str:
     (folder / "code.py").write_text(code)
-    records._hash_of.cache_clear()
+    records._code_in.cache_clear()
     return records._hash_of((folder / "code.py",))
 
 
