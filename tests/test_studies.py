@@ -193,6 +193,9 @@ def test_own_studies_hang_together(name: str) -> None:
     assert study.baseline in study.arms
     assert (paths.NOTEBOOKS / f"{study.experiment}.ipynb").is_file()
     assert study.committed in study.scales
+    noise = re.search(r"noise: float = ([\d.]+)", (paths.NOTEBOOKS / f"{study.experiment}.ipynb").read_text())
+    if noise and float(noise[1]):  # a condition that leaves it out is not without noise, whatever its label says
+        assert all("noise" in options for options in study.conditions.values())
     tuner = studies.load(study.tuning.get("as", name))
     for condition, arm in study.cells():
         assert condition in study.conditions
