@@ -55,6 +55,14 @@ def test_what_is_computed_depends_on_the_number_of_seeds(n, tested, resampled):
     assert (result.bca is not None) == resampled == np.isfinite(result.wilcoxon)
 
 
+@pytest.mark.parametrize(
+    "values", [[1, 2, -2, 3, 3, 3, -1, 4, 5], [0, 0, 1, 1, 2, -3, 0, 4, 5], [0, 0, 0, 0, 0, 0, 0, 0, 1]]
+)
+def test_wilcoxon_with_ties_and_zeros_is_that_of_scipy(values: list[float]) -> None:
+    exact = stats.wilcoxon(values, method=stats.PermutationMethod(n_resamples=np.inf)).pvalue
+    assert statistics.difference(values).wilcoxon == pytest.approx(exact)
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(("value", "p"), [(0.0, 1.0), (0.1, 0.0)])
 def test_equal_differences(value, p):
