@@ -113,8 +113,9 @@ def _read(path: str | Path) -> dict:
 def claims(records: Sequence[dict], path: str | Path, load_study: Callable[[str], Study] = studies.load) -> list[Table]:
     """One table per family and data variant: difference, p-value, Holm's p-value, verdict of every hypothesis.
 
-    A hypothesis without records counts in the size of its family. Verdicts follow `statistics.verdict` with Holm's
-    p-value; the interval shown is not adjusted. Records of other studies are passed over.
+    A hypothesis whose seeds are not all there has no verdict yet: who looks after every run finds what he looks for. It
+    counts in the size of its family. Verdicts follow `statistics.verdict` with Holm's p-value; the interval shown is
+    not adjusted. Records of other studies are passed over.
     """
     tables = []
     for name, family in load(path, load_study).items():
@@ -142,11 +143,11 @@ def _table(name: str, family: dict, variant: str, records: list[dict]) -> Table:
                 used = frame["arm"].isin([claim["arm"], claim.get("against")]) & (frame["condition"] == condition)
                 old = int(frame.loc[used, "stale"].sum())
             rows.append((claim, condition, statistics.difference(values), old))
-    adjusted = statistics.holm([result.p for _, _, result, _ in rows])
+    adjusted = statistics.holm([result.p if result.n == len(seeds) else np.nan for _, _, result, _ in rows])
     cells, numbers = [], []
     for (claim, condition, result, old), p in zip(rows, adjusted, strict=True):
         label = LABELLED.get(claim["metric"]) or selection.with_direction(claim["metric"])
-        word = statistics.verdict(result, claim["margin"], label.endswith("↑"), p)
+        word = "" if np.isnan(p) else statistics.verdict(result, claim["margin"], label.endswith("↑"), p)
         other = study.label(claim["against"]) if "against" in claim else f"{claim['chance']:g}"
         cells.append(
             {
@@ -195,11 +196,9 @@ def _notes(rows: list[tuple], expected: int, exploratory: bool) -> list[str]:
     when = "Exploratory: written down after a look at these records" if exploratory else "Written down before the runs"
     notes = [
         f"{when}. Holm's correction over {len(rows)} hypotheses. Better, worse: p (Holm) < 0.05 "
-        "and at least the margin; within margin: interval inside ±margin; no verdict below "
-        f"{statistics.SEEDS_FOR_VERDICT} seeds."
+        "and at least the margin; within margin: interval inside ±margin; no verdict before "
+        f"all {expected} seeds are there."
     ]
-    if any(result.n < expected for _, _, result, _ in rows):
-        notes.append("Verdicts with missing seeds are provisional.")
     if any(old for *_, old in rows):
         notes.append("† rests on records made with other code than today's.")
     return notes

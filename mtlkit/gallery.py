@@ -2,7 +2,7 @@
 
 import gc
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -32,13 +32,12 @@ ALT = {
 COLUMNS = ["data", "comparison", "condition", "metric", "difference [95 %]", "margin", "p (Holm)", "seeds", "verdict"]
 """Of the tables of claims, those that the page shows."""
 
-OPEN = "open"
 RULE = (
     "A claim **holds** where every comparison that it rests on comes out better by at least the margin, with Holm's "
     "correction. It **holds in part** where some do and none comes out worse, and is **mixed** where others do. It "
     "**does not hold** where none comes out better and each is worse or within the margin, and is **undecided** in all "
     "other cases. A claim that something is no worse counts differences within the margin as it does better ones. **So "
-    "far**: some comparisons have no records yet; **open**: none has."
+    "far**: some comparisons lack records yet; **open**: all do."
 )
 
 
@@ -69,7 +68,8 @@ def redraw(names: Sequence[str] = (), folder: Path = paths.FIGURES, say: Callabl
     if whole:
         for table in tables:
             written += write_table(table, folder / "claims", table.caption.partition(":")[0])
-        page = claims_page(claims.statements(paths.PARAMS / "claims.yaml"), tables)
+        shown = {path.relative_to(folder).as_posix() for path in written}
+        page = claims_page(claims.statements(paths.PARAMS / "claims.yaml"), tables, shown)
         sections = [_section(studies.load(name), mine, drawn[name], folder) for name, mine in found.items()]
         for path, text in ((folder / "claims" / "README.md", page), (folder / "README.md", _gallery(sections))):
             try:
@@ -89,8 +89,8 @@ def _draw(name: str, mine: Sequence[dict], folder: Path) -> list[Path]:
     return drawn
 
 
-def claims_page(statements: Sequence[dict], tables: Sequence[Table]) -> str:
-    """Markdown: every claim, its verdict, and the comparisons that it rests on."""
+def claims_page(statements: Sequence[dict], tables: Sequence[Table], shown: Container[str]) -> str:
+    """Markdown: every claim, its verdict, the comparisons that it rests on, and the figures of it that are `shown`."""
     rows = pd.concat([table.frame.reset_index() for table in tables], ignore_index=True)
     numbers = pd.concat([table.numbers for table in tables], ignore_index=True)
     rows.insert(0, "data", numbers["variant"].replace("", "–"))
@@ -109,7 +109,7 @@ def claims_page(statements: Sequence[dict], tables: Sequence[Table]) -> str:
             continue
         parts.append(pipe_table(rows.loc[chosen, COLUMNS]))
         links = [f"[{family}]({family}.md)" for family in dict.fromkeys(base["family"] for base in bases)]
-        links += [f"[{figure}](../{figure})" for figure in statement.get("figures", []) if not word.startswith(OPEN)]
+        links += [f"[{figure}](../{figure})" for figure in statement.get("figures", []) if figure in shown]
         parts.append(f"The whole tables, and figures: {', '.join(links)}.")
     return "\n\n".join(["# Claims, and what the records say", RULE, "\n".join(top), *parts]) + "\n"
 
@@ -121,7 +121,7 @@ def verdict(words: Sequence[str], expects: str = "better") -> str:
     if expects == "no_worse":
         known = ["better" if word == "within margin" else word for word in known]
     if not known:
-        return OPEN
+        return "open"
     if "better" in known:
         said = "mixed" if "worse" in known else "holds" if set(known) == {"better"} else "holds in part"
     else:

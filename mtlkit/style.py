@@ -93,11 +93,9 @@ class Figure(MatplotlibFigure):
         """The file's bytes, without the date that a PDF would carry."""
         buffer = io.BytesIO()
         self.set_dpi(dpi)
+        canvas, metadata = {"png": (FigureCanvasAgg, None), "pdf": (FigureCanvasPdf, {"CreationDate": None})}[kind]
         with style():  # not `savefig`, which draws everything once more, into nothing
-            if kind == "pdf":
-                FigureCanvasPdf(self).print_pdf(buffer, metadata={"CreationDate": None})
-            else:
-                FigureCanvasAgg(self).print_png(buffer)
+            getattr(canvas(self), f"print_{kind}")(buffer, metadata=metadata)
         self.set_layout_engine("none")  # the panels have found their places; doing it again takes half of the time
         return buffer.getvalue()
 

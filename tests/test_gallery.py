@@ -1,5 +1,6 @@
 """The gallery and the page of claims: from committed records to files, and back to the same bytes."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -94,7 +95,7 @@ def test_an_open_claim_says_why() -> None:
     from mtlkit import claims
 
     tables = claims.claims([], paths.PARAMS / "claims.yaml")
-    page = claims_page([{"claim": "It flies.", "source": "nobody", "why": "it has no wings"}], tables)
+    page = claims_page([{"claim": "It flies.", "source": "nobody", "why": "it has no wings"}], tables, ())
     assert "It flies. (nobody)" in page and "**Verdict: open.**" in page and "Why: it has no wings." in page
 
 
@@ -110,3 +111,9 @@ def test_the_readme_shows_the_verdicts() -> None:
     decided = [line for line in page.splitlines() if line.startswith("| [") and "**open**" not in line]
     shown = [line for line in readme.splitlines() if "figures/claims/README.md#" in line]
     assert decided and shown == [line.replace("](#", "](figures/claims/README.md#") for line in decided]
+
+
+def test_links_of_the_pages_lead_somewhere() -> None:
+    for page in (paths.FIGURES / "README.md", paths.FIGURES / "claims" / "README.md", paths.ROOT / "README.md"):
+        links = re.findall(r"\]\((?!http|#)([^)#]+)", page.read_text())
+        assert links and not [link for link in links if not (page.parent / link).exists()]
