@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mtlkit import statistics
+from mtlkit.selection import by_cell
 from mtlkit.studies import Study
 from mtlkit.tables import number
 
@@ -17,6 +18,7 @@ class Cells:
     Attributes:
         frame: A row per run, of one data variant, as `selection.select` gives it; any column can be shown.
         planned: The (condition, arm) pairs that the study runs.
+        runs: The frame by such pairs, as `selection.by_cell` gives it.
         numbers: What the cells said so far, in full precision, a row per number.
     """
 
@@ -24,18 +26,12 @@ class Cells:
         self.study, self.seeds, self.frame = study, list(study.seeds(scale)), frame
         self.variant: str = frame["variant"].iloc[0]
         self.planned = set(study.cells())
-        self._groups = dict(iter(frame.groupby(["condition", "arm"])))  # looking them up each time takes seconds
+        self.runs = by_cell(frame)
+        said = frame.groupby(["condition", "arm"]).agg({"stale": "sum", "epoch": "median", "learning_rate": "median"})
+        self._said = said.to_dict("index")
         self.numbers: list[dict] = []
         self.missing: dict[str, list[int]] = {}
         self.any_stale = False
-
-    def rows(self, condition: str, arm: str) -> pd.DataFrame:
-        """The runs of an arm in a condition."""
-        return self._groups.get((condition, arm), self.frame.iloc[:0])
-
-    def values(self, condition: str, arm: str, column: str) -> pd.Series:
-        """A column by seed."""
-        return self.rows(condition, arm).set_index("seed")[column].dropna()
 
     def mean(self, condition: str, arm: str, column: str, digits: int, *, signed: bool = False,
              others: Iterable[tuple[str, str]] = (), **also: object) -> str:  # fmt: skip
@@ -49,7 +45,8 @@ class Cells:
         """
         if (condition, arm) not in self.planned:
             return ""
-        values = self.values(condition, arm, column)
+        rows = self.runs.get((condition, arm))
+        values = pd.Series(dtype=float) if rows is None else rows[column].dropna()
         mean, half = statistics.interval(values)
         text = ("+" if signed and mean > 0 else "") + number(mean, digits)
         text += f" ±{number(half, digits)}" if half == half else ""
@@ -59,8 +56,8 @@ class Cells:
     def mark(self, condition: str, arm: str, seeds: Sequence[int], others: Iterable[tuple[str, str]] = ()) -> str:
         """What is appended to a cell that rests on `seeds` of `arm`, and on `others`, (condition, arm) pairs."""
         missing = [seed for seed in self.seeds if seed not in set(seeds)]
-        used = [self.rows(*pair) for pair in ((condition, arm), *others)]
-        old = len(seeds) > 0 and any(rows["stale"].any() for rows in used)
+        used = [self._said[pair] for pair in ((condition, arm), *others) if pair in self._said]
+        old = len(seeds) > 0 and any(said["stale"] for said in used)
         self.any_stale |= old
         if missing:
             self.missing[f"{self.study.label(arm)}, {self.study.label(condition)}"] = missing
@@ -68,7 +65,7 @@ class Cells:
 
     def facts(self, condition: str, arm: str, metric: str, values: pd.Series) -> dict:
         """What every row of numbers starts with."""
-        rows = self.rows(condition, arm)
+        said = self._said.get((condition, arm), {"stale": 0, "epoch": np.nan, "learning_rate": np.nan})
         return {
             "variant": self.variant,
             "condition": condition,
@@ -76,9 +73,7 @@ class Cells:
             "metric": metric,
             "n": len(values),
             "expected": len(self.seeds),
-            "stale": int(rows["stale"].sum()),
-            "epoch": rows["epoch"].median() if len(rows) else np.nan,
-            "learning_rate": rows["learning_rate"].median() if len(rows) else np.nan,
+            **said,
         }
 
     def costs(self, condition: str | None = None) -> dict[str, list[str]]:

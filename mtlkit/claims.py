@@ -127,21 +127,21 @@ def claims(records: Sequence[dict], path: str | Path, load_study: Callable[[str]
 
 def _table(name: str, family: dict, variant: str, records: list[dict]) -> Table:
     study, seeds = family["study"], family["study"].seeds(family["scale"])
-    frame = None
+    frame, runs = None, {}
     if records and study.tables == "every_task":
         frame = every_task.judge(records, study, family["at"]).frame
         gain = frame.groupby(["condition", "arm"])["delta_p"]
         frame["spread"] = (frame["delta_p"] - gain.transform("median")).abs()
     elif records:
         frame = selection.select(records, family["at"], family["by"])
+    if frame is not None:
+        runs = selection.by_cell(frame)
     rows = []
     for claim in family["comparisons"]:
         for condition in claim["conditions"]:
-            values, old = pd.Series(dtype=float), 0
-            if frame is not None:
-                values = _values(f"metric ({name})", claim, condition, records, frame)
-                used = frame["arm"].isin([claim["arm"], claim.get("against")]) & (frame["condition"] == condition)
-                old = int(frame.loc[used, "stale"].sum())
+            values = _values(f"metric ({name})", claim, condition, records, runs) if runs else pd.Series(dtype=float)
+            used = [(condition, claim[side]) for side in ("arm", "against") if side in claim]
+            old = sum(int(runs[pair]["stale"].sum()) for pair in used if pair in runs)
             rows.append((claim, condition, statistics.difference(values), old))
     adjusted = statistics.holm([result.p if result.n == len(seeds) else np.nan for _, _, result, _ in rows])
     cells, numbers = [], []
@@ -178,14 +178,15 @@ def _table(name: str, family: dict, variant: str, records: list[dict]) -> Table:
     return Table(table, caption, _notes(rows, len(seeds), family["exploratory"]), pd.DataFrame(numbers))
 
 
-def _values(where: str, claim: dict, condition: str, records: list[dict], frame: pd.DataFrame) -> pd.Series:
+def _values(where: str, claim: dict, condition: str, records: list[dict],
+            runs: dict[tuple[str, str], pd.DataFrame]) -> pd.Series:  # fmt: skip
     """What a hypothesis is about, by seed."""
     if claim["metric"] in OF_MINIMA:
         return minima.differences(records, condition, claim["arm"], claim["against"])
     if "against" in claim:
         if claim["metric"] not in OF_ALL_TASKS:
             one_of(where, claim["metric"], selection.metrics_of(records))
-        return report.paired(frame, condition, claim["arm"], claim["against"], claim["metric"])
+        return report.paired(runs, condition, claim["arm"], claim["against"], claim["metric"])
     mine = [one for one in selection.current(records)
             if (one["condition"], selection.arm_of(one)) == (condition, claim["arm"])]  # fmt: skip
     found = {one["seed"]: (detection.of_main(one) | detection.of_tasks(one)).get(claim["metric"]) for one in mine}

@@ -56,6 +56,7 @@ def redraw(names: Sequence[str] = (), folder: Path = paths.FIGURES, say: Callabl
         one_of("the study", name, there)
     found = {name: records.read(there[name]) for name in names or there}
     whole, drawn, written = set(found) == set(there), {}, []
+    # Without garbage collection: walking through records and figures again and again takes a fifth of the time.
     with ProcessPoolExecutor(min(len(found), os.cpu_count() or 1), get_context("spawn"), gc.disable) as pool:
         largest_first = sorted(found, key=lambda name: -len(found[name]))
         being_drawn = {name: pool.submit(_draw, name, found[name], folder / name) for name in largest_first}
@@ -82,11 +83,8 @@ def redraw(names: Sequence[str] = (), folder: Path = paths.FIGURES, say: Callabl
 
 
 def _draw(name: str, mine: Sequence[dict], folder: Path) -> list[Path]:
-    """In a process without garbage collection: to walk through records and figures again and again takes a fifth."""
     study = studies.load(name)
-    drawn = drawing.draw_study(study, mine, folder, study.committed)
-    gc.collect()
-    return drawn
+    return drawing.draw_study(study, mine, folder, study.committed)
 
 
 def claims_page(statements: Sequence[dict], tables: Sequence[Table], shown: Container[str]) -> str:

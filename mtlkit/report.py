@@ -3,7 +3,7 @@
 The epoch rules `at` and `by` of every function are those of `selection`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -70,7 +70,7 @@ def difference_table(
             if not {(condition, arm), (condition, baseline)} <= cells.planned:
                 column.append("")
                 continue
-            values = paired(cells.frame, condition, arm, baseline, metric)
+            values = paired(cells.runs, condition, arm, baseline, metric)
             result = statistics.difference(values)
             word = "" if margin is None else statistics.verdict(result, margin, HIGHER_IS_BETTER[metric])
             text = f"{span(result, decimals(cells.frame[metric]))} {word}".rstrip()
@@ -92,19 +92,20 @@ def difference_table(
     return Table(pd.DataFrame(columns, index=arm_labels(study, arms)), caption, notes, pd.DataFrame(numbers))
 
 
-def paired(frame: pd.DataFrame, condition: str, arm: str, against: str, metric: str) -> pd.Series:
-    """Differences arm - against of `metric` by seed, where both exist; `frame` as from `select`, of one variant.
+def paired(runs: Mapping[tuple[str, str], pd.DataFrame], condition: str, arm: str, against: str,
+           metric: str) -> pd.Series:  # fmt: skip
+    """Differences arm - against of `metric` by seed, where both exist; `runs` as from `selection.by_cell`.
 
     Raises MtlkitError if the two runs of a seed did not see the same data.
     """
-    here = frame[(frame["condition"] == condition) & frame[metric].notna()]
-    one, other = (here[here["arm"] == name].set_index("seed") for name in (arm, against))
-    seeds = one.index.intersection(other.index).sort_values()
-    one, other = one.loc[seeds], other.loc[seeds]
-    unequal = seeds[one["checksum"].to_numpy() != other["checksum"].to_numpy()]
-    if len(unequal):
-        raise unlike(condition, arm, against, unequal[0])
-    return (one[metric] - other[metric]).astype(float)
+    if not {(condition, arm), (condition, against)} <= runs.keys():
+        return pd.Series(dtype=float)
+    one, other = runs[condition, arm], runs[condition, against]
+    values = (one[metric] - other[metric]).dropna()
+    unequal = one["checksum"].loc[values.index].to_numpy() != other["checksum"].loc[values.index].to_numpy()
+    if unequal.any():
+        raise unlike(condition, arm, against, values.index[unequal][0])
+    return values
 
 
 def span(result: statistics.Difference, decimals: int) -> str:

@@ -151,6 +151,11 @@ def select(records: Sequence[dict], at: str = "last", by: str = "loss", judged: 
     return frame.astype(dict.fromkeys(numeric, float))  # None, where a number is not known, becomes NaN
 
 
+def by_cell(frame: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+    """The rows of `select` by condition and arm, each a frame with the seed as its index."""
+    return dict(iter(frame.set_index("seed").groupby(["condition", "arm"])))
+
+
 def _machine(environment: Mapping[str, Any]) -> str:
     """What a step was timed on; one of many seeds that take it together has its share alone."""
     together = environment.get("batched_seeds", 1)

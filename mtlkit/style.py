@@ -236,7 +236,7 @@ def dots(axes: Axes, rows: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
     A row whose mean lies far beyond most values, since a run diverged, would flatten the others: its
     mean is written at the edge instead. Returns the ends of all intervals that are drawn.
     """
-    points, ends = [], []
+    points, ends, bars = [], [], []
     limit = far(np.concatenate([np.asarray(values, float) for _, values in rows] or [[]]))
     for row, (place, values) in enumerate(rows):
         if not len(values):
@@ -248,11 +248,15 @@ def dots(axes: Axes, rows: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
             axes.text(1, row, f"{mean:.1g} →", transform=axes.get_yaxis_transform(), ha="right", va="center",
                       fontsize=6, color=look["color"])  # fmt: skip
             continue
-        axes.errorbar(mean, row, xerr=half, **look | {"linestyle": "none", "markersize": 2.6, "capsize": 1.8}, zorder=3)
+        axes.plot(mean, row, **look | {"linestyle": "none", "markersize": 2.6}, zorder=3)
         ends += [mean - np.nan_to_num(half), mean + np.nan_to_num(half)]
+        bars.append((row, *ends[-2:], look["color"]))
+    if bars:
+        rows_of, lows, highs, colours = zip(*bars, strict=True)
+        axes.hlines(rows_of, lows, highs, colors=colours, linewidth=0.9, zorder=2)
     if points:
         small = {"linestyle": "none", "marker": ".", "markersize": 1.6, "alpha": 0.6}
-        axes.plot(*zip(*points, strict=True), color=GREY, **small, zorder=2)
+        axes.plot(*zip(*points, strict=True), color=GREY, **small, zorder=2.5)
         (lowest, _), (highest, _) = min(points), max(points)
         if lowest == highest:  # else the numbers below would have too many digits
             axes.set_xlim(lowest - 0.5, lowest + 0.5)

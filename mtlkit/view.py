@@ -26,6 +26,9 @@ class View:
     def __init__(self, records: Sequence[dict], study: Study | None) -> None:
         one_variant(records)
         self.records = current(records)
+        self._cells: dict[tuple[str, str], list[dict]] = {}
+        for record in self.records:
+            self._cells.setdefault((arm_of(record), record["condition"]), []).append(record)
         arms = {arm_of(record): {"label": arm_of(record)} for record in records}
         conditions = {record["condition"]: {"label": record["condition"]} for record in records}
         order = {name: study.arms[name] for name in study.arms} if study else {}
@@ -38,7 +41,9 @@ class View:
 
     def of(self, arm: str, condition: str | None = None) -> list[dict]:
         """The records of an arm, in one condition or in all."""
-        return [one for one in self.records if arm_of(one) == arm and condition in (None, one["condition"])]
+        if condition is not None:
+            return self._cells.get((arm, condition), [])
+        return [one for (name, _), found in self._cells.items() if name == arm for one in found]
 
     def test(self, arm: str, condition: str, metric: str, at: str, by: str) -> np.ndarray:
         """Test metric `(seeds,)`, finite values only."""

@@ -140,3 +140,9 @@ def records(of: Study | None = None, **changes) -> list[dict]:
         for arm in of.arms
         for seed in of.seeds("desk")
     ]
+
+
+def means(axes) -> dict[int, float]:
+    """The means that a panel of a dot plot shows, by row."""
+    single = [line.get_xydata()[0] for line in axes.lines if len(line.get_xydata()) == 1 and line.get_marker() != "."]
+    return {int(row): float(value) for value, row in single}
