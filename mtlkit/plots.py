@@ -191,6 +191,7 @@ def _dots(view: View, baseline: str | None, metrics: Sequence[str], at: str, by:
     if len(conditions) > 1:
         for axes, label in zip(grid[0], view.conditions.values(), strict=True):
             axes.set_title(style.wrapped(axes, label))
+    style.make_room(figure, grid)
     return figure
 
 

@@ -39,6 +39,9 @@ LETTERS_PER_INCH = 20
 BESIDE = 0.19
 """Inches that stay free between two panels, and so between what is written at them."""
 
+LINE = 0.12
+"""Inches that a line of text is high."""
+
 LABELS = 1.45
 """Inches that the labels at the left of a page take of what panels have."""
 
@@ -113,6 +116,13 @@ def wrapped(axes: Axes, text: str) -> str:
     bound = text.replace(" ↑", "\xa0↑").replace(" ↓", "\xa0↓")
     lines = textwrap.fill(bound, int(LETTERS_PER_INCH * (room - BESIDE)), break_long_words=False)
     return lines.replace("\xa0", " ")
+
+
+def make_room(figure: Figure, grid: np.ndarray) -> None:
+    """Height for what titles and labels have beyond one line, so that no panel loses it."""
+    written = [[axes.get_title("left") for axes in grid[0]], *([axes.get_xlabel() for axes in row] for row in grid)]
+    more = sum(max(text.count("\n") for text in texts) for texts in written)
+    figure.set_figheight(figure.get_figheight() + LINE * more)
 
 
 def blank(axes: Axes) -> None:
@@ -198,10 +208,15 @@ def log_axis(axes: Axes, which: str) -> None:
     axes.set(**{f"{which}scale": "log"})
     axis = axes.xaxis if which == "x" else axes.yaxis
     low, high = axis.get_view_interval()
-    steps = (1,) if high > 30 * low else (1, 2, 5) if high > 8 * low else (1, 2, 3, 5, 7)
+    steps = (1,) if high > 30 * low else (1, 2, 5) if high > 8 * low or _narrow(axes) else (1, 2, 3, 5, 7)
     axis.set_major_locator(ticker.LogLocator(subs=steps, numticks=12))
     axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(ticker.NullLocator())
+
+
+def _narrow(axes: Axes) -> bool:
+    """Whether so many panels are side by side that two numbers are all that fits below one."""
+    return axes.get_subplotspec().get_gridspec().ncols >= 5
 
 
 def wants_log(values: np.ndarray) -> bool:
@@ -301,5 +316,5 @@ def ruled(axes: Axes, rows: int) -> None:
     for row in range(0, rows, 2):
         axes.axhspan(row - 0.5, row + 0.5, color="#F3F3F3", linewidth=0, zorder=0)
     axes.tick_params(axis="y", length=0)
-    axes.locator_params(axis="x", nbins=4 if axes.get_subplotspec().get_gridspec().ncols < 5 else 2)
+    axes.locator_params(axis="x", nbins=2 if _narrow(axes) else 4)
     axes.grid(axis="x")
