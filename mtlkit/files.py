@@ -10,7 +10,8 @@ from typing import IO
 
 @contextmanager
 def alone(lock: Path, *, folder: bool = True) -> Iterator[None]:
-    """Hold a lock; who wants it meanwhile waits. Raises OSError where it cannot be written.
+    """Hold a lock; who wants it meanwhile waits. Its file is deleted in the end. Raises OSError where it cannot be
+    written.
 
     Args:
         lock: Its file.
@@ -22,9 +23,14 @@ def alone(lock: Path, *, folder: bool = True) -> Iterator[None]:
             lock.parent.mkdir(parents=True, exist_ok=True)
         with lock.open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            held = _is_at(file, lock)  # `sweep` may have deleted it before it was locked
+            held = _is_at(file, lock)  # who held it before, or `sweep`, may have deleted it
             if held:
-                yield
+                try:
+                    yield
+                finally:
+                    if _is_at(file, lock):
+                        with suppress(OSError):
+                            lock.unlink()
 
 
 @contextmanager

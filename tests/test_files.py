@@ -17,6 +17,7 @@ def test_what_a_process_holds_is_left_and_what_a_dead_one_held_is_deleted(tmp_pa
         for lock in (held, left):
             files.sweep(lock, lock.unlink)
         assert held.is_file() and not left.exists()
+    assert not held.exists()
 
 
 def test_a_lock_deleted_before_it_was_taken_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

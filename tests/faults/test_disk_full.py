@@ -24,9 +24,7 @@ Tried = Callable[..., None]
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """All files but locks, which are empty."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*"))
-            if path.is_file() and path.suffix != ".lock"}  # fmt: skip
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def refused(what: Callable[[], object], folder: Path, sizes: tuple[int, ...]) -> None:
