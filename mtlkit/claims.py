@@ -175,7 +175,7 @@ def _table(name: str, family: dict, variant: str, records: list[dict]) -> Table:
         what = "Weights over the last quarter of training; detection is an area under the ROC curve."
     caption = f"{name}: {family['question']} {what} Data: {variant or 'no records yet'}."
     table = pd.DataFrame(cells).set_index("comparison")
-    return Table(table, caption, _notes(rows, len(seeds), family["exploratory"]), pd.DataFrame(numbers))
+    return Table(table, caption, _notes(rows, study, family), pd.DataFrame(numbers))
 
 
 def _values(where: str, claim: dict, condition: str, records: list[dict],
@@ -193,13 +193,16 @@ def _values(where: str, claim: dict, condition: str, records: list[dict],
     return pd.Series({seed: value - claim["chance"] for seed, value in found.items() if value is not None}, dtype=float)
 
 
-def _notes(rows: list[tuple], expected: int, exploratory: bool) -> list[str]:
-    when = "Exploratory: written down after a look at these records" if exploratory else "Written down before the runs"
+def _notes(rows: list[tuple], study: Study, family: dict) -> list[str]:
+    after = "Exploratory: written down after a look at these records"
+    when = after if family["exploratory"] else "Written down before the runs"
     notes = [
         f"{when}. Holm's correction over {len(rows)} hypotheses. Better, worse: p (Holm) < 0.05 "
         "and at least the margin; within margin: interval inside ±margin; no verdict before "
-        f"all {expected} seeds are there."
+        f"all {len(study.seeds(family['scale']))} seeds are there."
     ]
+    if study.again:
+        notes.append(study.again)
     if any(old for *_, old in rows):
         notes.append("† rests on records made with other code than today's.")
     return notes

@@ -2,7 +2,7 @@
 
 import gc
 import os
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -70,7 +70,8 @@ def redraw(names: Sequence[str] = (), folder: Path = paths.FIGURES, say: Callabl
         for table in tables:
             written += write_table(table, folder / "claims", table.caption.partition(":")[0])
         shown = {path.relative_to(folder).as_posix() for path in written}
-        page = claims_page(claims.statements(paths.PARAMS / "claims.yaml"), tables, shown)
+        written_down = paths.PARAMS / "claims.yaml"
+        page = claims_page(claims.statements(written_down), claims.load(written_down), tables, shown)
         sections = [_section(studies.load(name), mine, drawn[name], folder) for name, mine in found.items()]
         for path, text in ((folder / "claims" / "README.md", page), (folder / "README.md", _gallery(sections))):
             try:
@@ -87,8 +88,11 @@ def _draw(name: str, mine: Sequence[dict], folder: Path) -> list[Path]:
     return drawing.draw_study(study, mine, folder, study.committed)
 
 
-def claims_page(statements: Sequence[dict], tables: Sequence[Table], shown: Container[str]) -> str:
-    """Markdown: every claim, its verdict, the comparisons that it rests on, and the figures of it that are `shown`."""
+def claims_page(
+    statements: Sequence[dict], families: Mapping[str, dict], tables: Sequence[Table], shown: Container[str]
+) -> str:
+    """Markdown: every claim, its verdict, the comparisons that it rests on, what was changed after first runs, and the
+    figures of it that are `shown`."""
     rows = pd.concat([table.frame.reset_index() for table in tables], ignore_index=True)
     numbers = pd.concat([table.numbers for table in tables], ignore_index=True)
     rows.insert(0, "data", numbers["variant"].replace("", "–"))
@@ -108,6 +112,8 @@ def claims_page(statements: Sequence[dict], tables: Sequence[Table], shown: Cont
         parts.append(pipe_table(rows.loc[chosen, COLUMNS]))
         links = [f"[{family}]({family}.md)" for family in dict.fromkeys(base["family"] for base in bases)]
         links += [f"[{figure}](../{figure})" for figure in statement.get("figures", []) if figure in shown]
+        about = [families[base["family"]]["study"] for base in bases]
+        parts += dict.fromkeys(f"{study.name}: {study.again}" for study in about if study.again)
         parts.append(f"The whole tables, and figures: {', '.join(links)}.")
     return "\n\n".join(["# Claims, and what the records say", RULE, "\n".join(top), *parts]) + "\n"
 
@@ -133,7 +139,7 @@ def _section(study: Study, mine: Sequence[dict], drawn: Sequence[Path], folder: 
     made = (f"{len(mine)} records, data {', '.join(by_variant(mine))}, seeds {seeds[0]} to {seeds[-1]}, newest of "
             f"{max(record['created'] for record in mine)[:10]}. Trained by `make reproduce SCALE={study.committed} "
             f"STUDIES={study.name}`, drawn by `make figures`.")  # fmt: skip
-    parts = [f"## {study.name}", made]
+    parts = [f"## {study.name}", f"{made} {study.again}".rstrip()]
     for path in drawn:
         if path.suffix == ".png":
             where = path.relative_to(folder).with_suffix("")

@@ -35,6 +35,7 @@ class Study:
             conditions are compared with (default each with its own); `single_task`, task -> the arm that is trained on
             it alone, for deltas to these as well.
         figures: More figures than the usual ones: `boxes`.
+        again: What was changed after a look at first runs, a sentence that goes with every claim on the study.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Study:
     tables: str = "main_task"
     delta: Mapping[str, Any] = field(default_factory=dict)
     figures: Sequence[str] = ()
+    again: str = ""
 
     def seeds(self, scale: str) -> list[int]:
         """The seeds of a scale."""
@@ -137,7 +139,8 @@ def load(name: str) -> Study:
         raise MtlkitError(f"there is no study {name!r}{suggestion(name, names())}; there are {', '.join(names())}.")
     content = read_yaml(path)
     needed = {"experiment", "baseline", "scales", "conditions", "arms", "tuning"}
-    wrong = (needed - content.keys()) | (content.keys() - needed - {"committed", "tables", "delta", "figures"})
+    optional = {"committed", "tables", "delta", "figures", "again"}
+    wrong = (needed - content.keys()) | (content.keys() - needed - optional)
     if wrong:
         raise MtlkitError(f"{path.name} lacks or should not have: {', '.join(sorted(map(str, wrong)))}.")
     if isinstance(content["arms"], dict) and "as" in content["arms"]:
@@ -185,6 +188,7 @@ def _check(file: str, content: Mapping[str, Any]) -> None:
     one_of(f"the metric of tuning ({file})", tuning.get("metric", "loss"), LABELS)
     one_of(f"tables ({file})", content.get("tables", "main_task"), ("main_task", "every_task"))
     _kind(f"{file}: committed", content.get("committed", "desk"), str)
+    _kind(f"{file}: again", content.get("again", ""), str)
     _some(f"a figure ({file})", content.get("figures", []), ("boxes",))
     delta = content.get("delta", {})
     check_names(f"{file}, delta", delta, dict.fromkeys(("metrics", "condition", "single_task"), False))

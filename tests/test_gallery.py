@@ -95,8 +95,21 @@ def test_an_open_claim_says_why() -> None:
     from mtlkit import claims
 
     tables = claims.claims([], paths.PARAMS / "claims.yaml")
-    page = claims_page([{"claim": "It flies.", "source": "nobody", "why": "it has no wings"}], tables, ())
+    page = claims_page([{"claim": "It flies.", "source": "nobody", "why": "it has no wings"}], {}, tables, ())
     assert "It flies. (nobody)" in page and "**Verdict: open.**" in page and "Why: it has no wings." in page
+
+
+def test_what_was_changed_after_first_runs_goes_with_the_claim() -> None:
+    from mtlkit import claims
+
+    families = claims.load(paths.PARAMS / "claims.yaml")
+    (table,) = [one for one in claims.claims([], paths.PARAMS / "claims.yaml") if one.caption.startswith("toy:")]
+    said = families["toy"]["study"].again
+    assert said.startswith("Second runs") and said in table.notes
+    page = claims_page(
+        [{"claim": "It flies.", "source": "nobody", "rests_on": [{"family": "toy"}]}], families, [table], ()
+    )
+    assert page.count(f"toy: {said}") == 1
 
 
 def test_every_figure_has_a_text() -> None:

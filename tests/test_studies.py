@@ -157,6 +157,7 @@ def test_tables_of_every_task_are_asked_for(params: Path) -> None:
     ("line", "message"),
     [
         ("tables: each_task", r"tables \(small.yaml\) is 'each_task', which is not one of main_task, every_task"),
+        ("again: 2", r"small.yaml: again is 2, which should be a text"),
         ("figures: [boxs]", r"a figure \(small.yaml\) is 'boxs'.*did you mean 'boxes'"),
         ("delta: m", r"small.yaml, delta: 'm' should be a mapping with metrics, condition, single_task"),
         ("delta: {metric: [accuracy]}", r"a name \(small.yaml, delta\) is 'metric'.*did you mean 'metrics'"),
