@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mtlkit import statistics
-from mtlkit.selection import by_cell
+from mtlkit.selection import by_cell, of_cell
 from mtlkit.studies import Study
 from mtlkit.tables import number
 
@@ -45,8 +45,7 @@ class Cells:
         """
         if (condition, arm) not in self.planned:
             return ""
-        rows = self.runs.get((condition, arm))
-        values = pd.Series(dtype=float) if rows is None else rows[column].dropna()
+        values = of_cell(self.runs, condition, arm, column).dropna()
         mean, half = statistics.interval(values)
         text = ("+" if signed and mean > 0 else "") + number(mean, digits)
         text += f" ±{number(half, digits)}" if half == half else ""

@@ -127,16 +127,7 @@ def claims(records: Sequence[dict], path: str | Path, load_study: Callable[[str]
 
 def _table(name: str, family: dict, variant: str, records: list[dict]) -> Table:
     study, seeds = family["study"], family["study"].seeds(family["scale"])
-    frame, runs = None, {}
-    if records and study.tables == "every_task":
-        frame = every_task.judge(records, study, family["at"]).frame
-        gain = frame.groupby(["condition", "arm"])["delta_p"]
-        frame["spread"] = (frame["delta_p"] - gain.transform("median")).abs()
-    elif records:
-        frame = selection.select(records, family["at"], family["by"])
-    if frame is not None:
-        runs = selection.by_cell(frame)
-    rows = []
+    runs, rows = _runs(family, records) if records else {}, []
     for claim in family["comparisons"]:
         for condition in claim["conditions"]:
             values = _values(f"metric ({name})", claim, condition, records, runs) if runs else pd.Series(dtype=float)
@@ -176,6 +167,17 @@ def _table(name: str, family: dict, variant: str, records: list[dict]) -> Table:
     caption = f"{name}: {family['question']} {what} Data: {variant or 'no records yet'}."
     table = pd.DataFrame(cells).set_index("comparison")
     return Table(table, caption, _notes(rows, study, family), pd.DataFrame(numbers))
+
+
+def _runs(family: dict, records: list[dict]) -> dict[tuple[str, str], pd.DataFrame]:
+    """By condition and arm; where every task counts, with what OF_ALL_TASKS names."""
+    study = family["study"]
+    if study.tables != "every_task":
+        return selection.by_cell(selection.select(records, family["at"], family["by"]))
+    frame = every_task.judge(records, study, family["at"]).frame
+    gain = frame.groupby(["condition", "arm"])["delta_p"]
+    frame["spread"] = (frame["delta_p"] - gain.transform("median")).abs()
+    return selection.by_cell(frame)
 
 
 def _values(where: str, claim: dict, condition: str, records: list[dict],

@@ -12,7 +12,7 @@ from mtlkit import statistics
 from mtlkit.cells import Cells, arm_labels, decimals
 from mtlkit.errors import one_of
 from mtlkit.metrics import HIGHER_IS_BETTER, LABELS
-from mtlkit.selection import EPOCH_RULES, in_study, metrics_of, one_variant, select, unlike, with_direction
+from mtlkit.selection import EPOCH_RULES, in_study, metrics_of, of_cell, one_variant, select, unlike, with_direction
 from mtlkit.studies import Study
 from mtlkit.tables import Table, number
 
@@ -98,11 +98,10 @@ def paired(runs: Mapping[tuple[str, str], pd.DataFrame], condition: str, arm: st
 
     Raises MtlkitError if the two runs of a seed did not see the same data.
     """
-    if not {(condition, arm), (condition, against)} <= runs.keys():
-        return pd.Series(dtype=float)
-    one, other = runs[condition, arm], runs[condition, against]
-    values = (one[metric] - other[metric]).dropna()
-    unequal = one["checksum"].loc[values.index].to_numpy() != other["checksum"].loc[values.index].to_numpy()
+    one, other = (of_cell(runs, condition, name, metric) for name in (arm, against))
+    values = (one - other).dropna()
+    seen, others = (of_cell(runs, condition, name, "checksum").reindex(values.index) for name in (arm, against))
+    unequal = (seen != others).to_numpy()
     if unequal.any():
         raise unlike(condition, arm, against, values.index[unequal][0])
     return values

@@ -156,6 +156,11 @@ def by_cell(frame: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
     return dict(iter(frame.set_index("seed").groupby(["condition", "arm"])))
 
 
+def of_cell(cells: Mapping[tuple[str, str], pd.DataFrame], condition: str, arm: str, column: str) -> pd.Series:
+    """A column of `by_cell` for one arm in one condition, by seed; empty where it has no runs."""
+    return cells[condition, arm][column] if (condition, arm) in cells else pd.Series(dtype=float)
+
+
 def _machine(environment: Mapping[str, Any]) -> str:
     """What a step was timed on; one of many seeds that take it together has its share alone."""
     together = environment.get("batched_seeds", 1)

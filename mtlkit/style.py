@@ -251,7 +251,7 @@ def dots(axes: Axes, rows: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
     A row whose mean lies far beyond most values, since a run diverged, would flatten the others: its
     mean is written at the edge instead. Returns the ends of all intervals that are drawn.
     """
-    points, ends, bars = [], [], []
+    points, bars = [], []
     limit = far(np.concatenate([np.asarray(values, float) for _, values in rows] or [[]]))
     for row, (place, values) in enumerate(rows):
         if not len(values):
@@ -264,11 +264,10 @@ def dots(axes: Axes, rows: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
                       fontsize=6, color=look["color"])  # fmt: skip
             continue
         axes.plot(mean, row, **look | {"linestyle": "none", "markersize": 2.6}, zorder=3)
-        ends += [mean - np.nan_to_num(half), mean + np.nan_to_num(half)]
-        bars.append((row, *ends[-2:], look["color"]))
+        bars.append((row, mean - np.nan_to_num(half), mean + np.nan_to_num(half), look["color"]))
     if bars:
-        rows_of, lows, highs, colours = zip(*bars, strict=True)
-        axes.hlines(rows_of, lows, highs, colors=colours, linewidth=0.9, zorder=2)
+        places, lows, highs, colours = zip(*bars, strict=True)
+        axes.hlines(places, lows, highs, colors=colours, linewidth=0.9, zorder=2)
     if points:
         small = {"linestyle": "none", "marker": ".", "markersize": 1.6, "alpha": 0.6}
         axes.plot(*zip(*points, strict=True), color=GREY, **small, zorder=2.5)
@@ -276,7 +275,7 @@ def dots(axes: Axes, rows: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
         if lowest == highest:  # else the numbers below would have too many digits
             axes.set_xlim(lowest - 0.5, lowest + 0.5)
     ruled(axes, len(rows))
-    return np.asarray(ends)
+    return np.asarray([end for _, low, high, _ in bars for end in (low, high)])
 
 
 def far(values: np.ndarray) -> float:
