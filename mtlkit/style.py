@@ -42,6 +42,9 @@ BESIDE = 0.19
 LINE = 0.12
 """Inches that a line of text is high."""
 
+NARROW, NARROWEST = 5, 8
+"""From so many panels side by side on, three numbers are all that fits below one, and two."""
+
 LABELS = 1.45
 """Inches that the labels at the left of a page take of what panels have."""
 
@@ -111,7 +114,7 @@ def panels(rows: int, columns: int, width: float, height: float, **options: obje
 
 def wrapped(axes: Axes, text: str) -> str:
     """A title or label in as many lines as the width of its panel asks for; no line begins with an arrow."""
-    columns, width = axes.get_subplotspec().get_gridspec().ncols, axes.figure.get_figwidth()
+    columns, width = _columns(axes), axes.figure.get_figwidth()
     room = (width - LABELS) / columns if columns > 2 else width / columns
     bound = text.replace(" ↑", "\xa0↑").replace(" ↓", "\xa0↓")
     lines = textwrap.fill(bound, int(LETTERS_PER_INCH * (room - BESIDE)), break_long_words=False)
@@ -208,15 +211,24 @@ def log_axis(axes: Axes, which: str) -> None:
     axes.set(**{f"{which}scale": "log"})
     axis = axes.xaxis if which == "x" else axes.yaxis
     low, high = axis.get_view_interval()
-    steps = (1,) if high > 30 * low else (1, 2, 5) if high > 8 * low or _narrow(axes) else (1, 2, 3, 5, 7)
+    steps = (1,) if high > 30 * low else (1, 2, 5) if high > 8 * low or _columns(axes) >= NARROW else (1, 2, 3, 5, 7)
     axis.set_major_locator(ticker.LogLocator(subs=steps, numticks=12))
     axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(ticker.NullLocator())
 
 
-def _narrow(axes: Axes) -> bool:
-    """Whether so many panels are side by side that two numbers are all that fits below one."""
-    return axes.get_subplotspec().get_gridspec().ncols >= 5
+class Outermost(ticker.MaxNLocator):
+    """Of the round numbers along an axis the first and the last."""
+
+    def tick_values(self, low: float, high: float) -> np.ndarray:
+        values = super().tick_values(low, high)
+        inside = values[(values >= low) & (values <= high)]
+        return inside[[0, -1]] if len(inside) else inside
+
+
+def _columns(axes: Axes) -> int:
+    """How many panels are side by side."""
+    return axes.get_subplotspec().get_gridspec().ncols
 
 
 def wants_log(values: np.ndarray) -> bool:
@@ -315,5 +327,8 @@ def ruled(axes: Axes, rows: int) -> None:
     for row in range(0, rows, 2):
         axes.axhspan(row - 0.5, row + 0.5, color="#F3F3F3", linewidth=0, zorder=0)
     axes.tick_params(axis="y", length=0)
-    axes.locator_params(axis="x", nbins=2 if _narrow(axes) else 4)
+    if _columns(axes) < NARROWEST:
+        axes.locator_params(axis="x", nbins=4 if _columns(axes) < NARROW else 2)
+    else:
+        axes.xaxis.set_major_locator(Outermost(nbins=2, steps=[1, 2, 5, 10]))
     axes.grid(axis="x")

@@ -27,7 +27,7 @@ FIGURES = {
     "weight_histogram": plots.weight_histogram,
     "task_weights": plots.task_weights,
 }
-COMMITTED = ("aligned_selection", "toy_classification", "multi_mnist")
+COMMITTED = ("aligned_selection", "cifar_methods", "toy_classification", "multi_mnist")
 
 
 def draw(name: str, records: list[dict], study=None):
@@ -95,10 +95,11 @@ def test_numbers_below_narrow_panels_stay_apart():
     eight = {f"c{place}": {"label": "background flips 0.6, all tasks", "noise": 0.6} for place in range(8)}
     study = factory.study(["ew", "slgrad", "oracle_ref"], eight, seeds=3)
     records = factory.records(study)
-    for one in records:  # a loss of 0.3 in one arm, of 1 in another
+    for one in records:  # a loss of 0.3 in one arm, of 1 in another; accuracies of 0.1 and 0.9
         test = one["evaluations"][-1]["test"]
         test["loss"] = {"ew": 0.97, "slgrad": 0.33, "oracle_ref": 0.28}[one["arm"]] + one["seed"] / 50
-    assert_texts_apart(plots.metric_against_noise(records, study))
+        test["accuracy"] = {"ew": 0.07, "slgrad": 0.87, "oracle_ref": 0.9}[one["arm"]] + one["seed"] / 100
+    assert_texts_apart(plots.metric_against_noise(records, study, ["loss", "auc", "accuracy"]))
 
 
 def test_files_repeat_themselves(small, tmp_path):
