@@ -13,7 +13,6 @@ import matplotlib
 import numpy as np
 from matplotlib import ticker
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure as MatplotlibFigure
@@ -214,35 +213,27 @@ def log_axis(axes: Axes, which: str) -> None:
     low, high = axis.get_view_interval()
     narrow = which == "x" and _columns(axes) >= NARROW
     steps = (1,) if high > 30 * low else (1, 2, 5) if high > 8 * low or narrow else (1, 2, 3, 5, 7)
-    numbers = ticker.LogLocator(subs=steps, numticks=12)  # where these steps leave less than two, all round numbers
-    axis.set_major_locator(Outermost(numbers) if narrow else numbers)
+    locator = OutermostLog if narrow else ticker.LogLocator  # where fewer than two are in view, all round ones
+    axis.set_major_locator(locator(subs=steps, numticks=12))
     axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(ticker.NullLocator())
 
 
-class Outermost(ticker.Locator):
-    """Of the numbers along an axis that another locator finds the first and the last."""
-
-    def __init__(self, numbers: ticker.Locator) -> None:
-        self.numbers = numbers
-
-    def set_axis(self, axis: Axis) -> None:
-        super().set_axis(axis)
-        self.numbers.set_axis(axis)
-
-    def nonsingular(self, low: float, high: float) -> tuple[float, float]:
-        return self.numbers.nonsingular(low, high)
-
-    def view_limits(self, low: float, high: float) -> tuple[float, float]:
-        return self.numbers.view_limits(low, high)
+class _Outermost:
+    """Of the numbers along an axis that a locator finds the first and the last."""
 
     def tick_values(self, low: float, high: float) -> np.ndarray:
-        values = np.asarray(self.numbers.tick_values(low, high))
+        values = np.asarray(super().tick_values(low, high))
         inside = values[(values >= low) & (values <= high)]
         return inside[[0, -1]] if len(inside) else inside
 
-    def __call__(self) -> np.ndarray:
-        return self.tick_values(*self.axis.get_view_interval())
+
+class OutermostLinear(_Outermost, ticker.MaxNLocator):
+    """The first and the last of the round numbers."""
+
+
+class OutermostLog(_Outermost, ticker.LogLocator):
+    """The first and the last of the numbers of a logarithmic axis."""
 
 
 def _columns(axes: Axes) -> int:
@@ -349,5 +340,5 @@ def ruled(axes: Axes, rows: int) -> None:
     if _columns(axes) < NARROWEST:
         axes.locator_params(axis="x", nbins=4 if _columns(axes) < NARROW else 2)
     else:
-        axes.xaxis.set_major_locator(Outermost(ticker.MaxNLocator(nbins=2, steps=[1, 2, 5, 10])))
+        axes.xaxis.set_major_locator(OutermostLinear(nbins=2, steps=[1, 2, 5, 10]))
     axes.grid(axis="x")
