@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mtlkit import gallery, paths, records
+from mtlkit import claims, gallery, paths, records
 from mtlkit.errors import MtlkitError
 from mtlkit.gallery import claims_page, redraw, verdict
 from tests import factory
@@ -39,8 +39,13 @@ def test_everything_is_drawn_and_linked_and_drawn_again_the_same(committed: Path
     page = (tmp_path / "a" / "claims" / "README.md").read_text()
     rows = [line for line in page.splitlines() if "SLGrad, as meant − EW" in line and "uniform flips 0.3  " in line]
     assert len(rows) == 2 and all("9/9" in row for row in rows), "loss and AUC"
-    marked = [line for line in page.splitlines() if "(exploratory)**" in line]
-    assert marked and all("harmful samples less weight" in line for line in marked if line.startswith("| ["))
+    written_down = paths.PARAMS / "claims.yaml"
+    families = claims.load(written_down)
+    for number, one in enumerate(claims.statements(written_down), 1):
+        row = next(line for line in page.splitlines() if line.startswith(f"| [{number}]"))
+        after_a_look = any(families[rest["family"]]["exploratory"] for rest in one.get("rests_on", []))
+        assert ("(exploratory)**" in row) == after_a_look, one["claim"]
+    assert any(family["exploratory"] for family in families.values())
 
 
 def test_one_study_draws_no_claims(committed: Path, tmp_path: Path) -> None:
