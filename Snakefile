@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 
 from mtlkit import paths, studies
-from mtlkit.errors import one_of
+from mtlkit.errors import MtlkitError, one_of
 
 SCALE = config.get("scale", "quick")
 CHOSEN = [studies.load(name) for name in str(config.get("studies") or ",".join(studies.names())).split(",")]
@@ -35,6 +35,13 @@ def card(wildcards, attempt):
     return STUDIES[wildcards.study].scale(SCALE).get("gpu_mb", 2000) * attempt
 
 
+def tuned(wildcards):
+    names = [name for name, study in STUDIES.items() if study.tuned_arms(SCALE)]
+    if not names:
+        raise MtlkitError(f"{', '.join(STUDIES)}: not tuned at scale {SCALE}, for they take rates of elsewhere.")
+    return [RUNS / "tuning" / f"{name}.done" for name in names]
+
+
 wildcard_constraints:
     study="[a-z0-9_]+",
     condition="[A-Za-z0-9_.]+",
@@ -54,7 +61,7 @@ rule all:
 
 rule tune:
     input:
-        [RUNS / "tuning" / f"{name}.done" for name, study in STUDIES.items() if study.tuned_arms()],
+        tuned,
 
 
 rule draw:
@@ -89,14 +96,14 @@ rule choose:
     input:
         lambda w: [
             RUNS / "tuning" / "notebooks" / w.study / c / f"{a}-{rate:g}.ipynb"
-            for a in STUDIES[w.study].tuned_arms()
-            for rate in STUDIES[w.study].rates(a)
+            for a in STUDIES[w.study].tuned_arms(SCALE)
+            for rate in STUDIES[w.study].rates(SCALE, a)
             for c in STUDIES[w.study].tuning["conditions"]
         ],
     output:
         touch(RUNS / "tuning" / "{study}.done"),
     params:
-        by=lambda w: str(STUDIES[w.study].tuning),
+        by=lambda w: str([STUDIES[w.study].tuning, STUDIES[w.study].scale(SCALE)]),
     shell:
         MTLKIT + " choose {wildcards.study} --scale " + SCALE
 

@@ -23,7 +23,8 @@ class Study:
         baseline: The arm that others are compared with.
         scales: Scale -> overrides of `params/<experiment>.<scale>.yaml`, `seeds`, `chunk`, the number of seeds that one
             execution of the notebook does (default all), `gpu_mb`, what one takes of a GPU's memory in MB (default
-            2000), and `conditions`, where it does not have all.
+            2000), `conditions`, where it does not have all, `rates`, where tuning tries others than elsewhere, and
+            `rates_of`, another scale whose tuned learning rates are used. A scale without takes those tuned in it.
         conditions: Condition -> `label` and parameters.
         arms: Arm -> `label` and parameters; `conditions` where it is not run in all; `rates_as`, the arm at whose tuned
             learning rate it runs; `rate_factor`, by which the grid of rates is multiplied; `more_rates`, by which it is
@@ -102,24 +103,27 @@ class Study:
         merged = {key: value for part in parts for key, value in part.items() if key not in NOT_PARAMETERS}
         factor = chosen.get("rate_factor", 1)
         if rate is None:
-            tuned = self.tuned().get(chosen.get("rates_as", arm), {})
+            tuned = self.tuned(scale).get(chosen.get("rates_as", arm), {})
             untuned = merged["learning_rate"] * factor if "learning_rate" in merged else None
             rate = tuned.get("learning_rate", untuned)
         else:
             rate *= factor
         return merged if rate is None else merged | {"learning_rate": rate}
 
-    def tuned_arms(self) -> list[str]:
-        """The arms whose learning rate is tuned."""
-        return [] if "as" in self.tuning else [name for name, arm in self.arms.items() if "rates_as" not in arm]
+    def tuned_arms(self, scale: str) -> list[str]:
+        """The arms whose learning rate is tuned at a scale; none where rates of elsewhere are used."""
+        elsewhere = "as" in self.tuning or "rates_of" in self.scale(scale)
+        return [] if elsewhere else [name for name, arm in self.arms.items() if "rates_as" not in arm]
 
-    def rates(self, arm: str) -> list[float]:
-        """What tuning tries for an arm: the common grid, and more where the best was the last of it."""
-        return sorted([*self.tuning["rates"], *self.arms[arm].get("more_rates", ())])
+    def rates(self, scale: str, arm: str) -> list[float]:
+        """What tuning tries for an arm: the scale's own rates, or the common grid with the arm's `more_rates`."""
+        own = self.scale(scale).get("rates")
+        return sorted(own or [*self.tuning["rates"], *self.arms[arm].get("more_rates", ())])
 
-    def tuned(self) -> dict[str, dict[str, Any]]:
-        """Arm -> tuned parameters; empty before tuning."""
-        path = paths.PARAMS / "tuned" / f"{self.tuning.get('as', self.name)}.yaml"
+    def tuned(self, scale: str) -> dict[str, dict[str, Any]]:
+        """Arm -> tuned parameters, from `params/tuned/<study>.<scale>.yaml`; empty before tuning."""
+        scale = self.scale(scale).get("rates_of", scale)
+        path = paths.PARAMS / "tuned" / f"{self.tuning.get('as', self.name)}.{scale}.yaml"
         if not path.is_file():
             return {}
         arms = _parts(path.name, "arms", read_yaml(path).get("arms"))
@@ -128,7 +132,9 @@ class Study:
         return arms
 
 
-NOT_PARAMETERS = ("label", "conditions", "rates_as", "rate_factor", "more_rates", "chunk", "gpu_mb")
+NOT_PARAMETERS = (
+    "label", "conditions", "rates_as", "rate_factor", "more_rates", "rates", "rates_of", "chunk", "gpu_mb",
+)  # fmt: skip
 """What a scale, an arm or a condition says apart from notebook parameters."""
 
 
@@ -162,6 +168,11 @@ def _check(file: str, content: Mapping[str, Any]) -> None:
             if _kind(f"{file}: {number} of {name}", scale.get(number, 1), int) < 1:
                 raise MtlkitError(f"{file}: {number} of {name} is {scale[number]}, which is not at least 1.")
         _some(f"a condition of {name} ({file})", scale.get("conditions", []), conditions)
+        for rate in _kind(f"{file}: rates of {name}", scale.get("rates", []), list):
+            _kind(f"{file}: a rate of {name}", rate, int | float)
+        if "rates_of" in scale:
+            tuned_at = [other for other in scales if "rates_of" not in scales[other]]
+            one_of(f"rates_of of {name} ({file})", scale["rates_of"], tuned_at)
     tuning = _kind(f"{file}: tuning", content["tuning"], dict)
     own = "as" not in tuning
     for name, arm in arms.items():

@@ -14,8 +14,8 @@ from mtlkit.parameters import seeds
 from mtlkit.studies import Study
 
 
-def choose(study: Study, folder: Path) -> Path:
-    """Write `params/tuned/<study>.yaml` from the records of the tuning runs below `folder`.
+def choose(study: Study, scale: str, folder: Path) -> Path:
+    """Write `params/tuned/<study>.<scale>.yaml` from the records of the tuning runs below `folder`.
 
     The rate with the best mean of the tuning metric, at the last epoch, over all conditions and seeds is chosen; where
     every task counts (`tables: every_task`), also over tasks. A rate with a run that did not finish is not. All scores
@@ -27,8 +27,8 @@ def choose(study: Study, folder: Path) -> Path:
     """
     arms, edges = {}, []
     found = records.read(folder)
-    for arm in study.tuned_arms():
-        scores = _scores(study, [record for record in found if record["arm"] == arm], arm)
+    for arm in study.tuned_arms(scale):
+        scores = _scores(study, scale, [record for record in found if record["arm"] == arm], arm)
         best = min(scores, key=lambda rate: (scores[rate], rate))
         if scores[best] == math.inf:
             raise MtlkitError(
@@ -39,7 +39,7 @@ def choose(study: Study, folder: Path) -> Path:
         shown = {f"{rate:g}": round(_sign(study) * score, 6) for rate, score in scores.items() if score < math.inf}
         arms[arm] = {"learning_rate": best, "scores": shown}
     head = {name: study.tuning[name] for name in ("metric", "seeds", "conditions")}
-    path = paths.PARAMS / "tuned" / f"{study.name}.yaml"
+    path = paths.PARAMS / "tuned" / f"{study.name}.{scale}.yaml"
     try:
         path.parent.mkdir(exist_ok=True)
         files.write(path, "# Written by `make tune`.\n" + yaml.safe_dump(head | {"arms": arms}, sort_keys=False))
@@ -54,11 +54,11 @@ def _sign(study: Study) -> int:
     return -1 if HIGHER_IS_BETTER[study.tuning["metric"]] else 1
 
 
-def _scores(study: Study, found: list[dict[str, Any]], arm: str) -> dict[float, float]:
+def _scores(study: Study, scale: str, found: list[dict[str, Any]], arm: str) -> dict[float, float]:
     """Learning rate -> mean score, lower is better; infinite where a run is missing, because it did not finish."""
     runs = [(condition, seed) for condition in study.tuning["conditions"] for seed in seeds(study.tuning["seeds"])]
     scores = {}
-    for rate in study.rates(arm):
+    for rate in study.rates(scale, arm):
         rate = records.rounded(rate * study.arms[arm].get("rate_factor", 1))
         values = {(record["condition"], record["seed"]): _score(study, record)
                   for record in found if record["parameters"]["learning_rate"] == rate}  # fmt: skip

@@ -97,7 +97,8 @@ def test_names_in_studies(capsys: pytest.CaptureFixture) -> None:
     assert "(did you mean 'quick'?)" in fails(capsys, "draw", "toy", "--scale", "quik")
     assert "make reproduce SCALE=quick STUDIES=toy" in fails(capsys, "draw", "toy", "--scale", "quick")
     assert "takes the rates of study cifar_flip" in fails(capsys, "choose", "sensitivity", "--scale", "desk")
-    assert "has all its tuning runs below" in fails(capsys, "choose", "cifar_flip", "--scale", "quick")
+    assert "takes the rates of scale desk" in fails(capsys, "choose", "cifar_flip", "--scale", "quick")
+    assert "has all its tuning runs below" in fails(capsys, "choose", "cifar_flip", "--scale", "desk")
 
 
 def test_show(capsys: pytest.CaptureFixture, scratch: Path) -> None:

@@ -52,7 +52,7 @@ def test_cells(params: Path) -> None:
     ]
     assert study.seeds("quick") == [0, 1] and study.seeds("desk") == [0, 4, 5]
     assert study.label("slow") == "slow" and study.label("some") == "some noise"
-    assert study.tuned_arms() == ["ew", "slow"]
+    assert study.tuned_arms("desk") == ["ew", "slow"]
 
 
 def test_executions_do_a_chunk_of_seeds_each(params: Path) -> None:
@@ -96,10 +96,40 @@ def test_learning_rates(params: Path) -> None:
     assert [rate("ew"), rate("slow"), rate("control")] == [0.04, 0.64, 0.04], "before tuning the base file's"
     assert [rate("ew", 0.1), rate("slow", 0.1), rate("control", 0.1)] == [0.1, 1.6, 0.1], "one that is tried"
     (params / "tuned").mkdir()
-    (params / "tuned" / "small.yaml").write_text("arms: {ew: {learning_rate: 0.2}, slow: {learning_rate: 3.2}}")
+    (params / "tuned" / "small.quick.yaml").write_text("arms: {ew: {learning_rate: 0.2}, slow: {learning_rate: 3.2}}")
     assert [rate("ew"), rate("slow"), rate("control")] == [0.2, 3.2, 3.2], (
         "the tuned one, or the arm's named in rates_as"
     )
+    assert study.parameters("desk", "some", "ew")["learning_rate"] == 0.04, "another scale's are not taken unasked"
+
+
+def test_rates_of_another_scale(params: Path) -> None:
+    text = STUDY.replace("quick: {", "quick: {rates_of: desk, ").replace("epochs: 40", "epochs: 40, rates: [3, 1]")
+    (params / "studies" / "small.yaml").write_text(text)
+    (params / "tuned").mkdir()
+    (params / "tuned" / "small.desk.yaml").write_text("arms: {ew: {learning_rate: 0.2}}")
+    study = studies.load("small")
+    assert {study.parameters(scale, "some", "ew")["learning_rate"] for scale in study.scales} == {0.2}
+    assert study.tuned_arms("quick") == [] and study.tuned_arms("desk") == ["ew", "slow"]
+    study.arms["ew"]["more_rates"] = [0.05]
+    assert study.rates("desk", "ew") == [1, 3] and study.rates("quick", "ew") == [0.05, 0.1, 0.2]
+    for scale in study.scales:
+        assert not {"rates", "rates_of"} & study.parameters(scale, "some", "ew").keys()
+
+
+@pytest.mark.parametrize(
+    ("scale", "message"),
+    [
+        ("desk: {rates_of: quik, ", r"rates_of of desk \(small.yaml\) is 'quik'.*did you mean 'quick'"),
+        ("desk: {rates_of: desk, ", r"rates_of of desk .* is 'desk', which is not one of quick"),
+        ("desk: {rates: 0.1, ", r"small.yaml: rates of desk is 0.1, which should be a list"),
+        ("desk: {rates: [a], ", r"small.yaml: a rate of desk is 'a', which should be a number"),
+    ],
+)
+def test_wrong_rates_of_a_scale(params: Path, scale: str, message: str) -> None:
+    (params / "studies" / "small.yaml").write_text(STUDY.replace("desk: {", scale))
+    with pytest.raises(MtlkitError, match=message):
+        studies.load("small")
 
 
 def test_unknown_names(params: Path) -> None:
@@ -176,9 +206,9 @@ def test_rates_of_another_study(params: Path) -> None:
     text = STUDY[: STUDY.index("tuning:")] + "tuning: {as: small, metric: loss}\n"
     (params / "studies" / "other.yaml").write_text(text)
     (params / "tuned").mkdir(exist_ok=True)
-    (params / "tuned" / "small.yaml").write_text("arms: {ew: {learning_rate: 0.123}}\n")
+    (params / "tuned" / "small.quick.yaml").write_text("arms: {ew: {learning_rate: 0.123}}\n")
     other = studies.load("other")
-    assert other.tuned_arms() == []
+    assert other.tuned_arms("quick") == []
     assert other.parameters("quick", "none", "ew")["learning_rate"] == 0.123
 
 
@@ -200,7 +230,9 @@ def test_own_studies_hang_together(name: str) -> None:
     tuner = studies.load(study.tuning.get("as", name))
     for condition, arm in study.cells():
         assert condition in study.conditions
-        assert study.arms[arm].get("rates_as", arm) in tuner.tuned_arms()
+        for scale in study.scales:
+            source = study.scale(scale).get("rates_of", scale)
+            assert study.arms[arm].get("rates_as", arm) in tuner.tuned_arms(source)
     assert set(tuner.tuning) == {"rates", "seeds", "conditions", "metric"}
     assert set(tuner.tuning["conditions"]) <= set(tuner.conditions)
     assert study == tuner or set(study.tuning) == {"as", "metric"}
@@ -208,14 +240,14 @@ def test_own_studies_hang_together(name: str) -> None:
     assert len(set(labels)) == len(labels)
 
 
-def planned(where: Path, scale: str, *given: str) -> str:
+def planned(where: Path, scale: str, *given: str, fails: bool = False) -> str:
     """What a dry run of the whole workflow says."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", paths.ROOT / "Snakefile", "--dryrun", "--cores", "8",
                "--config", f"scale={scale}", *given]  # fmt: skip
     done = subprocess.run(
         command, cwd=where, env=os.environ | {"MTLKIT_RUNS": str(where)}, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr + done.stdout[-2000:]
+    assert (done.returncode != 0) == fails, done.stderr + done.stdout[-2000:]
     return done.stdout
 
 
@@ -224,14 +256,17 @@ def planned(where: Path, scale: str, *given: str) -> str:
 @pytest.mark.parametrize("target", ["all", "tune"])
 def test_every_scale_can_be_planned(scale: str, target: str, tmp_path: Path) -> None:
     """Each run and each rate that is tried, 5e-05 too."""
+    if (scale, target) == ("quick", "tune"):
+        assert "not tuned at scale quick" in planned(tmp_path, scale, "--", target, fails=True)
+        return
     tried = planned(tmp_path, scale, "--quiet", "rules", "--", target)
     counts = dict(line.split() for line in tried.splitlines() if re.fullmatch(r"\w+ +\d+", line))
     chosen = [study for study in map(studies.load, studies.names()) if scale in study.scales]
     if target == "all":
         assert int(counts["cell"]) == sum(len(study.executions(scale)) for study in chosen)
     else:
-        assert int(counts["try_rate"]) == sum(len(study.rates(arm)) * len(study.tuning["conditions"])
-                                              for study in chosen for arm in study.tuned_arms())  # fmt: skip
+        assert int(counts["try_rate"]) == sum(len(study.rates(scale, arm)) * len(study.tuning["conditions"])
+                                              for study in chosen for arm in study.tuned_arms(scale))  # fmt: skip
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     conditions = {name: {"label": name} for name in ("none", "some", "untuned")}
     arms = {"ew": {"label": "EW"}, "slow": {"label": "slow"}, "control": {"label": "control", "rates_as": "ew"}}
     how = {"rates": RATES, "seeds": "0-1", "conditions": ["none", "some"], "metric": "loss"}
-    return Study("small", "toy", "ew", {}, conditions, arms, how)
+    return Study("small", "toy", "ew", {"desk": {"seeds": "0"}}, conditions, arms, how)
 
 
 def write_runs(folder: Path, arm: str, losses: dict[float, list], metric: str = "loss") -> None:
@@ -43,7 +43,7 @@ def write_runs(folder: Path, arm: str, losses: dict[float, list], metric: str = 
 
 def test_where_every_task_counts_its_mean_decides(study: Study, tmp_path: Path) -> None:
     study = replace(study, tables="every_task")
-    for arm in study.tuned_arms():
+    for arm in study.tuned_arms("desk"):
         write_runs(tmp_path / "r", arm, grid(0.5, 0.3, 0.35, 0.6))
     for path in (tmp_path / "r").rglob("*.json"):
         record = records.load(path)
@@ -60,7 +60,7 @@ def grid(*means: float) -> dict[float, list[float]]:
 
 
 def chosen(study: Study, folder: Path) -> dict:
-    return yaml.safe_load(tuning.choose(study, folder).read_text())
+    return yaml.safe_load(tuning.choose(study, "desk", folder).read_text())
 
 
 def test_best_mean_over_conditions_and_seeds(study: Study, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -71,7 +71,7 @@ def test_best_mean_over_conditions_and_seeds(study: Study, tmp_path: Path, capsy
     assert content["arms"]["ew"]["scores"] == {"0.05": 0.5, "0.1": 0.3, "0.2": 0.35, "0.4": 0.6}, "all scores are kept"
     assert content["metric"] == "loss"
     assert not capsys.readouterr().out
-    assert study.tuned() == content["arms"]
+    assert study.tuned("desk") == content["arms"]
 
 
 def test_rate_on_the_edge_is_said(study: Study, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -83,7 +83,7 @@ def test_rate_on_the_edge_is_said(study: Study, tmp_path: Path, capsys: pytest.C
 
 def test_higher_is_better_for_a_ranking_metric(study: Study, tmp_path: Path) -> None:
     study.tuning["metric"] = "auc"
-    for arm in study.tuned_arms():
+    for arm in study.tuned_arms("desk"):
         write_runs(tmp_path / "r", arm, grid(0.5, 0.7, 0.6, 0.4), "auc")
     ew = chosen(study, tmp_path / "r")["arms"]["ew"]
     assert ew["learning_rate"] == 0.1 and ew["scores"]["0.1"] == 0.7
@@ -93,7 +93,7 @@ def test_higher_is_better_for_a_ranking_metric(study: Study, tmp_path: Path) -> 
 def test_a_run_that_did_not_finish_counts_as_worst(study: Study, tmp_path: Path, ended: list) -> None:
     """A rate that diverges in one condition must not win by the mean of the other, and is no edge either."""
     runs = grid(0.5, 0.4, 0.3, 0.9)
-    for arm in study.tuned_arms():
+    for arm in study.tuned_arms("desk"):
         write_runs(tmp_path / "r", arm, runs | {0.4: ended})
     assert chosen(study, tmp_path / "r")["arms"]["ew"]["learning_rate"] == 0.2
 
@@ -101,7 +101,7 @@ def test_a_run_that_did_not_finish_counts_as_worst(study: Study, tmp_path: Path,
 def test_best_rate_below_one_that_diverges_is_not_on_the_edge(
     study: Study, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    for arm in study.tuned_arms():
+    for arm in study.tuned_arms("desk"):
         write_runs(tmp_path / "r", arm, grid(0.5, 0.4, 0.3, 0.9) | {0.4: [None] * 4})
     content = chosen(study, tmp_path / "r")
     assert not capsys.readouterr().out
@@ -109,7 +109,7 @@ def test_best_rate_below_one_that_diverges_is_not_on_the_edge(
 
 
 def test_a_loss_that_was_not_finite_counts_as_worst(study: Study, tmp_path: Path) -> None:
-    for arm in study.tuned_arms():
+    for arm in study.tuned_arms("desk"):
         write_runs(tmp_path / "r", arm, grid(0.5, 0.4, 0.3, 0.2))
     path = tmp_path / "r" / "some" / "ew" / "seed1-0.4.json"
     made = records.load(path)
@@ -120,7 +120,7 @@ def test_a_loss_that_was_not_finite_counts_as_worst(study: Study, tmp_path: Path
 
 def test_rates_outside_the_grid_do_not_count(study: Study, tmp_path: Path) -> None:
     """Left over from an earlier grid, which other arms may not have been tried with."""
-    for arm in study.tuned_arms():
+    for arm in study.tuned_arms("desk"):
         write_runs(tmp_path / "r", arm, grid(0.5, 0.4, 0.3, 0.6) | {0.8: [0.01] * 4})
     assert chosen(study, tmp_path / "r")["arms"]["ew"]["learning_rate"] == 0.2
     study.arms["ew"]["more_rates"] = [0.8]
@@ -138,14 +138,14 @@ def test_factor_of_an_arm(study: Study, tmp_path: Path) -> None:
 def test_missing_runs_are_said(study: Study, tmp_path: Path) -> None:
     write_runs(tmp_path / "r", "ew", grid(0.5, 0.4, 0.3, 0.6))
     with pytest.raises(MtlkitError, match="no learning rate of slow has all its tuning runs below"):
-        tuning.choose(study, tmp_path / "r")
-    assert not (paths.PARAMS / "tuned" / "small.yaml").exists()
+        tuning.choose(study, "desk", tmp_path / "r")
+    assert not (paths.PARAMS / "tuned" / "small.desk.yaml").exists()
 
 
 def test_written_whole_or_not_at_all(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for arm in study.tuned_arms():
+    for arm in study.tuned_arms("desk"):
         write_runs(tmp_path / "r", arm, grid(0.5, 0.4, 0.3, 0.6))
-    before = tuning.choose(study, tmp_path / "r").read_text()
+    before = tuning.choose(study, "desk", tmp_path / "r").read_text()
     write_runs(tmp_path / "r", "ew", grid(0.5, 0.1, 0.3, 0.6))
 
     def fail(*_: object) -> None:
@@ -153,5 +153,5 @@ def test_written_whole_or_not_at_all(study: Study, tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(KeyboardInterrupt):
-        tuning.choose(study, tmp_path / "r")
-    assert (paths.PARAMS / "tuned" / "small.yaml").read_text() == before
+        tuning.choose(study, "desk", tmp_path / "r")
+    assert (paths.PARAMS / "tuned" / "small.desk.yaml").read_text() == before

@@ -110,10 +110,10 @@ def test_tables_and_figures(tmp_path: Path, tried: Tried) -> None:
 
 @pytest.mark.faults("disk full while tables, figures or tuned rates are written")
 def test_tuned_rates(study: Study, tmp_path: Path, tried: Tried) -> None:
-    for arm in study.tuned_arms():
+    for arm in study.tuned_arms("desk"):
         write_runs(tmp_path / "r", arm, grid(0.5, 0.4, 0.3, 0.6))
-    tuning.choose(study, tmp_path / "r")
-    refused(lambda: tuning.choose(study, tmp_path / "r"), paths.PARAMS, (0, 100))
+    tuning.choose(study, "desk", tmp_path / "r")
+    refused(lambda: tuning.choose(study, "desk", tmp_path / "r"), paths.PARAMS, (0, 100))
     tried(2)
 
 

@@ -94,8 +94,8 @@ def use(study: studies.Study) -> None:
         for condition, arm in study.cells():
             if (paths.PARAMS / f"{study.experiment}.{scale}.yaml").is_file():
                 study.parameters(scale, condition, arm)
-    for arm in study.tuned_arms():
-        study.rates(arm)
+        for arm in study.tuned_arms(scale):
+            study.rates(scale, arm)
 
 
 YAML_TEXT = st.binary(max_size=200) | st.text(alphabet="{}[]:,-&*!|>'\"#%@` \n\tab01.~?", max_size=40).map(str.encode)
@@ -124,7 +124,8 @@ def test_studies(params: Path, tried: Tried) -> None:
     whole = yaml.safe_load(STUDY) | {"delta": {"metrics": ["auc"], "single_task": {"a": "ew"}}, "figures": ["boxes"],
                                      "committed": "desk", "tables": "every_task"}  # fmt: skip
     whole["arms"]["slow"] |= {"more_rates": [0.5]}
-    whole["scales"]["desk"] |= {"chunk": 1, "conditions": ["some"]}
+    whole["scales"]["desk"] |= {"chunk": 1, "conditions": ["some"], "rates": [0.1]}
+    whole["scales"]["quick"] |= {"rates_of": "desk"}
 
     def read(content: Any) -> None:
         file_of(params / "studies" / "small.yaml", content)
@@ -139,7 +140,7 @@ def test_tuned_rates(params: Path, tried: Tried) -> None:
     file_of(params / "studies" / "small.yaml", STUDY.encode())
 
     def read(content: Any) -> None:
-        file_of(params / "tuned" / "small.yaml", content)
+        file_of(params / "tuned" / "small.desk.yaml", content)
         use(studies.load("small"))
 
     fuzz(YAML_TEXT | changed({"metric": "loss", "arms": {"ew": {"learning_rate": 0.1, "scores": {}}}}), read, tried)
