@@ -150,7 +150,7 @@ def facets(arms: dict[str, str], conditions: dict[str, str], **options: object) 
     """
     pairs = [(arm, condition) for arm in arms for condition in conditions]
     if len(arms) > 1 and len(conditions) > 1:
-        figure, axes = panels(len(arms), len(conditions), PAGE, 0.6 + 0.72 * len(arms), sharex=True, **options)
+        figure, axes = panels(len(arms), len(conditions), PAGE, 0.6 + 0.72 * len(arms), sharex="col", **options)
         for row, label in zip(axes, arms.values(), strict=True):
             unbroken = label.replace(" + ", "\N{NO-BREAK SPACE}+\N{NO-BREAK SPACE}")
             lines = textwrap.fill(unbroken, 20, break_long_words=False)
@@ -161,7 +161,7 @@ def facets(arms: dict[str, str], conditions: dict[str, str], **options: object) 
     columns = min(3, len(pairs))
     rows = -(-len(pairs) // columns)
     width = COLUMN if columns == 1 else PAGE
-    figure, axes = panels(rows, columns, width, 0.7 + (1.6 if columns == 1 else 1.3) * rows, sharex=True, **options)
+    figure, axes = panels(rows, columns, width, 0.7 + (1.6 if columns == 1 else 1.3) * rows, sharex="col", **options)
     if len(pairs) > 1:
         for (arm, condition), panel in zip(pairs, axes.flat, strict=False):
             panel.set_title(wrapped(panel, arms[arm] if len(arms) > 1 else conditions[condition]))
