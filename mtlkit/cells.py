@@ -39,7 +39,7 @@ class Cells:
 
         Args:
             digits: After the point.
-            signed: Whether a plus is shown.
+            signed: Whether the mean's plus is shown.
             others: The (condition, arm) pairs that the column compares with.
             also: What else the row of `numbers` says.
         """
@@ -47,7 +47,7 @@ class Cells:
             return ""
         values = of_cell(self.runs, condition, arm, column).dropna()
         mean, half = statistics.interval(values)
-        text = ("+" if signed and mean > 0 else "") + number(mean, digits)
+        text = number(mean, digits, signed)
         text += f" ±{number(half, digits)}" if half == half else ""
         self.numbers.append(self.facts(condition, arm, column, values) | also | {"mean": mean, "half_width": half})
         return text + self.mark(condition, arm, values.index, others)

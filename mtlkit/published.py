@@ -64,8 +64,7 @@ class Published:
             values = [row[place] for row in self.rows.values()]
             digits = max((len(f"{value}".partition(".")[2]) for value in values if value is not None), default=0)
             for cells, value in zip(shown.values(), values, strict=True):
-                plus = "+" if not column[0] and (value or 0) > 0 else ""
-                cells[column] = plus + number(np.nan if value is None else value, digits)
+                cells[column] = number(np.nan if value is None else value, digits, signed=not column[0])
         return shown
 
     def belongs(self, records: Sequence[dict], tasks: Sequence[str]) -> bool:

@@ -109,7 +109,7 @@ def paired(runs: Mapping[tuple[str, str], pd.DataFrame], condition: str, arm: st
 
 def span(result: statistics.Difference, decimals: int) -> str:
     """`mean [low, high]` of paired differences, signs shown."""
-    signed = [("+" if value > 0 else "") + number(value, decimals) for value in (result.mean, result.low, result.high)]
+    signed = [number(value, decimals, signed=True) for value in (result.mean, result.low, result.high)]
     return signed[0] + (f" [{signed[1]}, {signed[2]}]" if result.n > 1 else "")
 
 

@@ -18,6 +18,7 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure as MatplotlibFigure
 
 from mtlkit import statistics
+from mtlkit.tables import number
 
 COLUMN, PAGE = 3.35, 6.9
 """Width in inches of one column and of a page of two."""
@@ -313,8 +314,7 @@ def shades(axes: Axes, values: np.ndarray, columns: Sequence[str], most: float) 
     colours = LinearSegmentedColormap.from_list("gain", [COLOURS[5], "#FFFFFF", COLOURS[6]])
     axes.imshow(values, cmap=colours, vmin=-most, vmax=most, aspect="auto")
     for row, column in np.argwhere(np.isfinite(values)):
-        text = f"{round(values[row, column], 1) + 0:+.1f}".replace("-", "−").replace("+0.0", "0.0")
-        axes.text(column, row, text, ha="center", va="center", fontsize=6)
+        axes.text(column, row, number(values[row, column], 1, signed=True), ha="center", va="center", fontsize=6)
     axes.set_xticks(range(len(columns)), columns)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

@@ -107,12 +107,12 @@ def write_table(
     return written
 
 
-def number(value: float, decimals: int) -> str:
-    """Fixed decimals with a real minus sign; an en dash for NaN."""
+def number(value: float, decimals: int, signed: bool = False) -> str:
+    """Fixed decimals with a real minus sign, and a plus where `signed`; zeros have neither; an en dash for NaN."""
     if value != value:
         return "–"
-    text = f"{value:.{decimals}f}"
-    return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
+    text = f"{value:{'+' if signed else ''}.{decimals}f}"
+    return text.lstrip("+-") if float(text) == 0 else text.replace("-", "−")
 
 
 def probability(value: float) -> str:

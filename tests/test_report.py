@@ -10,7 +10,7 @@ import pytest
 import yaml
 from scipy import stats
 
-from mtlkit import claims, plots, report, selection, statistics
+from mtlkit import claims, plots, report, selection, statistics, tables
 from mtlkit.drawing import draw_study
 from mtlkit.errors import MtlkitError
 from mtlkit.tables import Table, latex, markdown, write_table
@@ -444,3 +444,12 @@ def test_draw_study_gives_every_variant_a_folder(tmp_path, monkeypatch):
 def test_draw_study_without_records(tmp_path, study):
     with pytest.raises(MtlkitError, match="no records"):
         draw_study(study, [], tmp_path, "desk")
+
+
+@pytest.mark.parametrize(
+    ("value", "signed", "text"),
+    [(0.26, True, "+0.3"), (-0.26, True, "−0.3"), (0.04, True, "0.0"), (-0.04, True, "0.0"), (0.26, False, "0.3"),
+     (-0.04, False, "0.0"), (float("nan"), True, "–")],
+)  # fmt: skip
+def test_what_rounds_to_zero_has_no_sign(value: float, signed: bool, text: str) -> None:
+    assert tables.number(value, 1, signed) == text
