@@ -38,7 +38,8 @@ def card(wildcards, attempt):
 def tuned(wildcards):
     names = [name for name, study in STUDIES.items() if study.tuned_arms(SCALE)]
     if not names:
-        raise MtlkitError(f"{', '.join(STUDIES)}: not tuned at scale {SCALE}, for they take rates of elsewhere.")
+        rest = f"the rates of {', '.join(STUDIES)} are those of another scale or study (`rates_of` or `as` in its file)"
+        raise MtlkitError(f"there is nothing to tune at scale {SCALE}: {rest}.")
     return [RUNS / "tuning" / f"{name}.done" for name in names]
 
 
