@@ -56,9 +56,9 @@ def redraw(names: Sequence[str] = (), folder: Path = paths.FIGURES, say: Callabl
         one_of("the study", name, there)
     found = {name: records.read(there[name]) for name in names or there}
     whole, drawn, written = set(found) == set(there), {}, []
-    # Without garbage collection: walking through records and figures again and again takes a fifth of the time.
-    context = get_context("forkserver")
+    context = get_context("forkserver")  # imports once for all workers
     context.set_forkserver_preload(["mtlkit.drawing", "mtlkit.style", "mtlkit.nets", "mtlkit.weighting"])
+    # Without garbage collection: walking through records and figures again and again takes a fifth of the time.
     with ProcessPoolExecutor(min(len(found), os.cpu_count() or 1), context, gc.disable) as pool:
         largest_first = sorted(found, key=lambda name: -len(found[name]))
         being_drawn = {name: pool.submit(_draw, name, found[name], folder / name) for name in largest_first}

@@ -162,6 +162,8 @@ def _check(file: str, content: Mapping[str, Any]) -> None:
     scales = _parts(file, "scales", content["scales"])
     one_of(f"baseline ({file})", content["baseline"], arms)
     _kind(f"{file}: experiment", content["experiment"], str)
+    tuning = _kind(f"{file}: tuning", content["tuning"], dict)
+    own = "as" not in tuning
     for name, scale in scales.items():
         seeds(scale.get("seeds", ""))
         for number in ("chunk", "gpu_mb"):
@@ -173,8 +175,8 @@ def _check(file: str, content: Mapping[str, Any]) -> None:
         if "rates_of" in scale:
             tuned_at = [other for other in scales if "rates_of" not in scales[other]]
             one_of(f"rates_of of {name} ({file})", scale["rates_of"], tuned_at)
-    tuning = _kind(f"{file}: tuning", content["tuning"], dict)
-    own = "as" not in tuning
+        if "rates" in scale and ("rates_of" in scale or not own):
+            raise MtlkitError(f"{file}: {name} takes the rates of elsewhere, so it should not have `rates` of its own.")
     for name, arm in arms.items():
         _some(f"a condition of {name} ({file})", arm.get("conditions", []), conditions)
         if own:

@@ -20,7 +20,7 @@ def choose(study: Study, scale: str, folder: Path) -> Path:
     The rate with the best mean of the tuning metric, at the last epoch, over all conditions and seeds is chosen; where
     every task counts (`tables: every_task`), also over tasks. A rate with a run that did not finish is not. All scores
     are kept in the file. Where a chosen rate is the first or the last that was tried, this is said: the arm needs
-    `more_rates`.
+    `more_rates`, or the scale other `rates`.
 
     Raises:
         MtlkitError: An arm has no rate with all its runs.
@@ -46,7 +46,8 @@ def choose(study: Study, scale: str, folder: Path) -> Path:
     except OSError as error:
         raise MtlkitError(f"the tuned rates cannot be written to {path} ({error.strerror}).") from None
     if edges:
-        print(f"tuned rates at an end of what was tried, to be extended by `more_rates`: {', '.join(edges)}")
+        by = f"`rates` of {scale}" if "rates" in study.scale(scale) else "`more_rates`"
+        print(f"tuned rates at an end of what was tried, to be extended by {by}: {', '.join(edges)}")
     return path
 
 

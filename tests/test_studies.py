@@ -123,6 +123,7 @@ def test_rates_of_another_scale(params: Path) -> None:
         ("desk: {rates_of: quik, ", r"rates_of of desk \(small.yaml\) is 'quik'.*did you mean 'quick'"),
         ("desk: {rates_of: desk, ", r"rates_of of desk .* is 'desk', which is not one of quick"),
         ("desk: {rates: 0.1, ", r"small.yaml: rates of desk is 0.1, which should be a list"),
+        ("desk: {rates_of: quick, rates: [0.1], ", r"small.yaml: desk takes the rates of elsewhere, so it should not"),
         ("desk: {rates: [a], ", r"small.yaml: a rate of desk is 'a', which should be a number"),
     ],
 )
@@ -257,7 +258,8 @@ def planned(where: Path, scale: str, *given: str, fails: bool = False) -> str:
 def test_every_scale_can_be_planned(scale: str, target: str, tmp_path: Path) -> None:
     """Each run and each rate that is tried, 5e-05 too."""
     if (scale, target) == ("quick", "tune"):
-        assert "there is nothing to tune at scale quick: the rates of cifar_flip, multi_mnist, toy are" in planned(tmp_path, scale, "--", target, fails=True)
+        said = planned(tmp_path, scale, "--", target, fails=True)
+        assert "there is nothing to tune at scale quick: the rates of cifar_flip, multi_mnist, toy are" in said
         return
     tried = planned(tmp_path, scale, "--quiet", "rules", "--", target)
     counts = dict(line.split() for line in tried.splitlines() if re.fullmatch(r"\w+ +\d+", line))

@@ -79,6 +79,9 @@ def test_rate_on_the_edge_is_said(study: Study, tmp_path: Path, capsys: pytest.C
     write_runs(tmp_path / "r", "slow", grid(0.2, 0.4, 0.35, 0.3))
     chosen(study, tmp_path / "r")
     assert "to be extended by `more_rates`: ew (0.4), slow (0.05)" in capsys.readouterr().out
+    study.scales["desk"]["rates"] = RATES
+    chosen(study, tmp_path / "r")
+    assert "to be extended by `rates` of desk: ew (0.4), slow (0.05)" in capsys.readouterr().out
 
 
 def test_higher_is_better_for_a_ranking_metric(study: Study, tmp_path: Path) -> None:
