@@ -2,8 +2,9 @@
 
 A word is cut greedily into the longest known pieces, of which all but the first begin with `##` (WordPiece as in
 BERT, Devlin et al. 2019, section 3). The pieces are learnt by merging the most frequent neighbours (Sennrich et al.
-2016, arXiv 1508.07909). Sequences are built as in XTREME (Hu et al. 2020, arXiv 2003.11080): [CLS] words [SEP], or
-[CLS] first [SEP] second [SEP].
+2016, arXiv 1508.07909), here and not by the tokenizers library: what that learns from the same text has other numbers,
+and on ties can have other pieces, from process to process (its issue 1794, open in version 0.23.3). Sequences are built
+as in XTREME (Hu et al. 2020, arXiv 2003.11080): [CLS] words [SEP], or [CLS] first [SEP] second [SEP].
 """
 
 import heapq
