@@ -38,7 +38,7 @@ def card(wildcards, attempt):
 def tuned(wildcards):
     names = [name for name, study in STUDIES.items() if study.tuned_arms(SCALE)]
     if not names:
-        rest = f"the rates of {', '.join(STUDIES)} are those of another scale or study (`rates_of` or `as` in its file)"
+        rest = ", ".join(f"{name} takes the rates of {study.rates_from(SCALE)}" for name, study in STUDIES.items())
         raise MtlkitError(f"there is nothing to tune at scale {SCALE}: {rest}.")
     return [RUNS / "tuning" / f"{name}.done" for name in names]
 

@@ -183,9 +183,7 @@ def _choose(options: argparse.Namespace) -> None:
     from mtlkit import studies, tuning
 
     study = studies.load(options.study)
-    if not study.tuned_arms(options.scale):
-        scale = study.scale(options.scale)
-        other = f"study {study.tuning['as']}" if "as" in study.tuning else f"scale {scale['rates_of']}"
+    if other := study.rates_from(options.scale):
         raise MtlkitError(f"study {study.name} is not tuned at scale {options.scale}, it takes the rates of {other}.")
     print(tuning.choose(study, options.scale, paths.runs() / options.scale / "tuning" / "records" / study.name))
 

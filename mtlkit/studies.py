@@ -110,10 +110,16 @@ class Study:
             rate *= factor
         return merged if rate is None else merged | {"learning_rate": rate}
 
+    def rates_from(self, scale: str) -> str:
+        """Whose tuned learning rates are used at a scale, `study NAME` or `scale NAME`; empty for its own."""
+        if "as" in self.tuning:
+            return f"study {self.tuning['as']}"
+        other = self.scale(scale).get("rates_of")
+        return f"scale {other}" if other else ""
+
     def tuned_arms(self, scale: str) -> list[str]:
         """The arms whose learning rate is tuned at a scale; none where rates of elsewhere are used."""
-        elsewhere = "as" in self.tuning or "rates_of" in self.scale(scale)
-        return [] if elsewhere else [name for name, arm in self.arms.items() if "rates_as" not in arm]
+        return [] if self.rates_from(scale) else [name for name, arm in self.arms.items() if "rates_as" not in arm]
 
     def rates(self, scale: str, arm: str) -> list[float]:
         """What tuning tries for an arm: the scale's own rates, or the common grid with the arm's `more_rates`."""
