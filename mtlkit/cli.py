@@ -127,6 +127,10 @@ def _records(options: argparse.Namespace) -> None:
         raise MtlkitError(
             f"the records there belong to several studies: {', '.join(sorted(belong))}; adopt one at a time."
         )
+    for path in sorted(options.folder.rglob("*.json")):
+        if (size := path.stat().st_size) > records.MAXIMUM_BYTES:
+            raise MtlkitError(f"{path} has {size} bytes, a committed record at most {records.MAXIMUM_BYTES}; runs with "
+                              "fewer `evaluations` have smaller ones.")  # fmt: skip
     target = paths.COMMITTED_RECORDS / found[0]["study"]
     partial = target.with_name(f".{target.name}.part")
     try:

@@ -18,6 +18,8 @@ from mtlkit.parameters import checked
 
 SCHEMA = 1
 MAXIMUM_BYTES = 250_000
+"""Of a record that is committed; what a run has found is kept whatever its size."""
+
 NOT_COMPARED = ("cost", "environment", "created")
 """What may differ between two runs of the same thing."""
 
@@ -202,11 +204,9 @@ def write(record: Mapping[str, Any], path: Path) -> None:
     """Write a record whole or not at all.
 
     Raises:
-        MtlkitError: The folder cannot be written to, or the record is larger than 250 kB.
+        MtlkitError: The folder cannot be written to.
     """
     text = json.dumps(record | {"checksum": _checksum(record)}, allow_nan=False, separators=(",", ":")) + "\n"
-    if len(text) > MAXIMUM_BYTES:
-        raise MtlkitError(f"the record {path.name} would have {len(text)} bytes; at most {MAXIMUM_BYTES} are allowed.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write(path, text)

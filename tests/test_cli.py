@@ -186,6 +186,13 @@ def test_adopt_refuses_what_belongs_to_no_single_study(capsys: pytest.CaptureFix
     assert not paths.COMMITTED_RECORDS.exists()
 
 
+def test_a_large_record_is_kept_but_not_adopted(capsys: pytest.CaptureFixture, scratch: Path) -> None:
+    records.write(factory.record(train_loss=[0.123456] * 30_000), scratch / "r" / "large.json")
+    said = fails(capsys, "records", "adopt", "r")
+    assert re.search(r"large\.json has \d+ bytes, a committed record at most 250000; .*`evaluations`", said)
+    assert not paths.COMMITTED_RECORDS.exists()
+
+
 @pytest.mark.parametrize(("text", "value"), [("3", 3), ("-0.5", -0.5), ("1e-3", 1e-3), ("0-8", "0-8"), ("0,2", "0,2"),
                                              ("false", "false"), ("slgrad", "slgrad"), ("", "")])  # fmt: skip
 def test_literals(text: str, value: object) -> None:

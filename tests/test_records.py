@@ -57,16 +57,9 @@ def test_unwritable_folder_ends_in_one_sentence(tmp_path: Path) -> None:
         records.write(factory.record(), tmp_path / "file" / "x.json")
 
 
-def test_large_records_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(MtlkitError, match=r"x\.json would have \d+ bytes; at most 250000 are allowed"):
-        records.write(factory.record(train_loss=[0.123456] * 30_000), tmp_path / "x.json")
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize(("tasks", "times"), [(10, 20), (40, 10)])
 def test_the_longest_published_run_fits(tasks: int, times: int, tmp_path: Path) -> None:
-    """300 epochs of ten tasks, and of CelebA's forty, all evaluated each time: a record that is refused would throw
-    hours away."""
+    """300 epochs of ten tasks, and of CelebA's forty, all evaluated each time, may be committed."""
     summary = WeightSummary(torch.rand(tasks, 800) < 0.3, torch.randint(2, (tasks, 800)), 64, 300)
     for epoch in range(1, 301):
         weights = torch.rand(2, tasks, 64)
@@ -78,6 +71,7 @@ def test_the_longest_published_run_fits(tasks: int, times: int, tmp_path: Path) 
         scores["tasks"] = [{f"balanced_accuracy_{k}": 0.123456 for k in range(6)}] * tasks
     made = factory.record(train_loss=torch.rand(300).tolist(), evaluations=evaluations, weights=summary.result())
     records.write(records.rounded(made), tmp_path / "x.json")
+    assert (tmp_path / "x.json").stat().st_size < records.MAXIMUM_BYTES
 
 
 DAMAGE = {
