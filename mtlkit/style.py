@@ -77,6 +77,7 @@ RC = {
     "grid.linewidth": 0.5,
     "axes.axisbelow": True,
     "pdf.fonttype": 42,  # letters stay text
+    "ps.fonttype": 42,  # matplotlib 3.11 goes by this in a PDF too: otherwise minus and arrows get a second font
     "mathtext.fontset": "dejavusans",
 }
 
