@@ -149,6 +149,7 @@ def task_weights(records: Sequence[dict], study: Study | None = None) -> "Figure
         axes.axhline(1 / mean.shape[1], color="black", linestyle="--", linewidth=0.7, label="equal share")
     for axes in grid.values():
         axes.set_ylim(bottom=0)
+        axes.locator_params(axis="x", integer=True)
     style.finish(figure, grid.values(), "epoch", view.left_out(drawn, "constant shares"))
     figure.supylabel("share of the weight")
     return figure
