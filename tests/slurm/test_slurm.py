@@ -25,7 +25,8 @@ TIMES = ("seconds_per_step", "time_ratio")
 @pytest.fixture
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment in which the commands of a Slurm that runs are found."""
-    given = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}  # those of `make slurm`
+    of_make = ("MAKEFLAGS", "ARGS")  # what `make slurm` was called with
+    given = {name: value for name, value in os.environ.items() if name not in of_make}
     given["PATH"] = f"{Path(sys.executable).parent}:{given['PATH']}:/usr/sbin"
     needed = ("make", "munged", "slurmctld", "slurmd", "sbatch")
     missing = [name for name in needed if not shutil.which(name, path=given["PATH"])]
