@@ -44,7 +44,7 @@ RULE = (
 def redraw(names: Sequence[str] = (), folder: Path = paths.FIGURES, say: Callable[[str], None] = print) -> list[Path]:
     """Draw the studies called `names`, or all that have committed records, into `folder`; with all of them also the
     claims and the gallery. Returns the files. Nothing is trained, and the same records give the same bytes. Studies are
-    drawn side by side on all cores.
+    drawn side by side on all cores, by processes that import the script which calls this: it needs a main guard.
 
     Raises:
         MtlkitError: A study without records, a folder that cannot be written.

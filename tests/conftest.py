@@ -15,6 +15,10 @@ ROOT = Path(__file__).resolve().parents[1]
 # Kernels and commands that tests start read this before they load torch.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+# What `make test` was called with is not meant for the `make` that tests call.
+for name in ("MAKEFLAGS", "ARGS"):
+    os.environ.pop(name, None)
+
 # The same examples on every machine, and no deadline: shared cores stall now and then.
 settings.register_profile("mtlkit", deadline=None, derandomize=True)
 settings.load_profile("mtlkit")

@@ -110,9 +110,21 @@ def test_files_repeat_themselves(small, tmp_path):
     assert [path.suffix for path in paths] == [".png", ".pdf"]
     for path in paths:
         assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()
-    pdf = paths[1].read_bytes()
-    assert b"CreationDate" not in pdf
-    assert pdf.count(b"/FontFile2") == 1  # the arrow of the axis is in the font of the letters
+    assert b"CreationDate" not in paths[1].read_bytes()
+
+
+def test_minus_and_arrows_are_in_the_font_of_the_letters():
+    figure, grid = style.panels(1, 1, 3, 2)
+    grid[0, 0].set_title("loss −1 ↓")
+    assert figure.encode("pdf").count(b"/FontFile2") == 1
+
+
+def test_epochs_are_whole(small):
+    study, records = small
+    for figure in (plots.task_weights(records, study), plots.learning_curves(records, "loss", study)):
+        for axes in figure.axes:
+            axes.set_xlim(1, 2)
+            assert all(tick == round(tick) for tick in axes.get_xticks())
 
 
 def test_figures_show_themselves_in_notebooks_and_ignore_the_users_style(small):

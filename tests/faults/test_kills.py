@@ -64,8 +64,7 @@ class Place:
 
     def start(self, runs: Path, *command: str) -> subprocess.Popen:
         environment = os.environ | {"MTLKIT_RUNS": str(runs), "PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1",
-                                    "TMPDIR": str(self.temporary), "FAULTS_MARK": self.mark,
-                                    "MAKEFLAGS": "", "ARGS": ""}  # those of `make test-slow` are not meant  # fmt: skip
+                                    "TMPDIR": str(self.temporary), "FAULTS_MARK": self.mark}  # fmt: skip
         with (self.temporary / "stderr").open("wb") as said:
             return subprocess.Popen(command, cwd=self.root, env=environment, stdout=subprocess.DEVNULL, stderr=said)
 

@@ -25,9 +25,7 @@ TIMES = ("seconds_per_step", "time_ratio")
 @pytest.fixture
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment in which the commands of a Slurm that runs are found."""
-    of_make = ("MAKEFLAGS", "ARGS")  # what `make slurm` was called with
-    given = {name: value for name, value in os.environ.items() if name not in of_make}
-    given["PATH"] = f"{Path(sys.executable).parent}:{given['PATH']}:/usr/sbin"
+    given = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin"}
     needed = ("make", "munged", "slurmctld", "slurmd", "sbatch")
     missing = [name for name in needed if not shutil.which(name, path=given["PATH"])]
     if missing:
